@@ -1,0 +1,109 @@
+# leadhook.  `make help` lists the targets.
+
+# Knobs
+VARIANT   ?= release
+BUILD     ?= build/$(VARIANT)
+CC         = gcc
+PREFIX    ?= /usr/local
+# What is compiled: the layers, lowest first (a folder includes only from folders before it).
+LIB_DIRS  ?= lib/base lib/lead lib/auth lib/net lib/table lib/mail lib/store lib/relay
+UNITS     ?= $(wildcard tests/unit/test_*.c) tests/golden/test_golden.c
+
+WARNINGS  = -Wall -Wextra -Werror -Wshadow -Wconversion -Wundef -Wformat=2 -Wcast-qual -Wswitch \
+            -Wnull-dereference -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla \
+            -Wold-style-definition -Wwrite-strings
+STANDARD  = -std=c11 -D_GNU_SOURCE -I. -fvisibility=hidden -MMD -MP
+
+# gcc warns that ASan and TSan make -Wnull-dereference and the like unreliable; those builds keep -Wall.
+FLAGS_release = -O2 -g -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3 -fstack-protector-strong -fstack-clash-protection \
+                -fcf-protection -fPIE
+FLAGS_asan    = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all \
+                -Wno-null-dereference
+FLAGS_tsan    = -O1 -g -fno-omit-frame-pointer -fsanitize=thread -Wno-null-dereference -fPIE
+LINK_release  = -pie -Wl,-z,relro,-z,now,--as-needed
+LINK_asan     = -fsanitize=address,undefined
+LINK_tsan     = -fsanitize=thread -pie
+
+PACKAGES  = libcurl yajl libcrypto sqlite3
+CFLAGS    = $(STANDARD) $(WARNINGS) $(FLAGS_$(VARIANT)) -pthread $(shell pkg-config --cflags $(PACKAGES)) \
+            -include lib/base/banned.h
+LDLIBS    = $(LINK_$(VARIANT)) -pthread -lfcgi $(shell pkg-config --libs $(PACKAGES))
+
+LIB_SRC   := $(foreach dir,$(LIB_DIRS),$(wildcard $(dir)/*.c))
+HOOK_SRC  := $(wildcard handler/*.c)
+CTL_SRC   := $(wildcard handler/ctl/*.c)
+LIB       := $(BUILD)/libleadhook.a
+OBJ        = $(patsubst %.c,$(BUILD)/%.o,$(1))
+# leadctl shares the handler's modules except its main.
+SHARED_OBJ := $(call OBJ,$(filter-out handler/main.c,$(HOOK_SRC)))
+UNIT_BIN  := $(patsubst tests/%.c,$(BUILD)/tests/%,$(UNITS))
+HARNESS   := $(patsubst tests/harness/%.c,$(BUILD)/harness/%,$(wildcard tests/harness/*.c))
+
+.DELETE_ON_ERROR:
+.PHONY: all lib test test-unit test-asan test-tsan harness bench analyze format format-check install clean help
+
+all: $(BUILD)/leadhook $(BUILD)/leadctl ## build leadhook and leadctl (the default)
+
+lib: $(LIB)
+
+$(LIB): $(call OBJ,$(LIB_SRC))
+	@rm -f $@
+	ar rcs $@ $^
+
+$(BUILD)/leadhook: $(call OBJ,$(HOOK_SRC)) $(LIB)
+	$(CC) -o $@ $^ $(LDLIBS)
+
+$(BUILD)/leadctl: $(call OBJ,$(CTL_SRC)) $(SHARED_OBJ) $(LIB)
+	$(CC) -o $@ $^ $(LDLIBS)
+
+$(BUILD)/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -c -o $@ $<
+
+# Unit tests: one binary per module, linked with the library and, where it exists, the handler's modules.
+$(BUILD)/tests/%: $(BUILD)/tests/%.o $(SHARED_OBJ) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) -o $@ $^ $(LDLIBS) -lcmocka
+
+$(BUILD)/harness/%: tests/harness/%.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -include lib/base/banned.h,$(CFLAGS)) -o $@ $< $(LDLIBS)
+
+harness: $(HARNESS) ## build the test servers
+
+test: ## everything: unit, golden, cases and system tests
+	sh tests/run
+
+test-unit: $(UNIT_BIN) ## unit and golden tests only
+	@failed=0; for t in $(UNIT_BIN); do $$t || failed=1; done; exit $$failed
+
+test-asan: ## everything under AddressSanitizer and UBSan
+	VARIANT=asan BUILD=build/asan sh tests/run
+
+test-tsan: ## everything under ThreadSanitizer
+	VARIANT=tsan BUILD=build/tsan sh tests/run
+
+bench: all harness ## speed and memory as ratios in one run
+	sh tests/bench/run
+
+analyze: ## static analysis: cppcheck, clang-tidy, gcc -fanalyzer
+	sh tests/analyze
+
+format: ## rewrite the sources in the house style
+	clang-format -i $(shell find lib handler tests -name node_modules -prune -o -name '*.[ch]' -print)
+
+format-check: ## fail when a source differs from the house style
+	clang-format --dry-run --Werror $(shell find lib handler tests -name node_modules -prune -o -name '*.[ch]' -print)
+
+install: all ## install the programs under DESTDIR/PREFIX
+	install -D -m 0755 $(BUILD)/leadhook $(DESTDIR)$(PREFIX)/sbin/leadhook
+	install -D -m 0755 $(BUILD)/leadctl $(DESTDIR)$(PREFIX)/bin/leadctl
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/leadhook/nginx nginx/*.conf
+
+clean: ## remove what was built
+	rm -rf build
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+-include $(wildcard $(BUILD)/lib/*/*.d $(BUILD)/handler/*.d $(BUILD)/handler/ctl/*.d $(BUILD)/tests/*/*.d)

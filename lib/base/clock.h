@@ -1,0 +1,31 @@
+/* clock.h - time: two clocks and the four formats that leave the program.
+ *
+ * Wall-clock times are milliseconds since 1970 UTC (int64_t, name ends in _ms);
+ * waits are measured on the monotonic clock.  Formats use English names of our
+ * own: strftime depends on the locale.  Threads: safe.
+ */
+#ifndef LEAD_CLOCK_H
+#define LEAD_CLOCK_H
+
+#include <stdint.h>
+
+#include "lib/base/span.h"
+
+int64_t clock_wall_ms(void);
+int64_t clock_monotonic_ms(void);
+
+enum { CLOCK_TEXT_BYTES = 80 };
+
+/* "Sun, 11 Oct 2009 19:52:39 GMT": RFC 9110 5.6.7, x-ms-date. */
+void clock_http_date(int64_t wall_ms, char text[CLOCK_TEXT_BYTES]);
+/* "Sun, 11 Oct 2009 19:52:39 +0000": RFC 5322 3.3. */
+void clock_mail_date(int64_t wall_ms, char text[CLOCK_TEXT_BYTES]);
+/* "2009-10-11T19:52:39.123Z": RFC 3339, Edm.DateTime. */
+void clock_iso_time(int64_t wall_ms, char text[CLOCK_TEXT_BYTES]);
+
+/* Reads the HTTP date or the RFC 3339 form (UTC, up to 7 fraction digits,
+ * years 1601 to 9999).  false when the text is neither. */
+bool clock_parse_http_date(struct span text, int64_t *wall_ms);
+bool clock_parse_iso_time(struct span text, int64_t *wall_ms);
+
+#endif

@@ -1,0 +1,80 @@
+#include "lib/base/log.h"
+
+/* System */
+#include <stdarg.h>
+#include <stdio.h>
+#include <unistd.h>
+
+/* L0 */
+#include "lib/base/buf.h"
+#include "lib/base/clock.h"
+#include "lib/base/text.h"
+
+enum { LOG_LINE_BYTES = 2048 };
+
+static void begin(struct buf *line, enum log_level level, const char *event)
+{
+    static const char *const names[] = {"info", "warning", "error"};
+    char now[CLOCK_TEXT_BYTES];
+    clock_iso_time(clock_wall_ms(), now);
+    buf_addf(line, "t=%s level=%s event=%s", now, names[level], event);
+}
+
+static void add_pairs(struct buf *line, const char *format, va_list args)
+{
+    char text[1024];
+    if (!format || vsnprintf(text, sizeof text, format, args) <= 0)
+        return;
+    buf_add_char(line, ' ');
+    text_add_line(line, span_of(text));
+}
+
+static void add_quoted(struct buf *line, const char *name, const char *value)
+{
+    struct buf clean = BUF_INIT(LOG_LINE_BYTES);
+    text_add_line(&clean, span_of(value));
+    buf_addf(line, " %s=\"", name);
+    for (size_t i = 0; i < clean.len; i++) {
+        if (clean.data[i] == '"' || clean.data[i] == '\\')
+            buf_add_char(line, '\\');
+        buf_add_char(line, clean.data[i]);
+    }
+    buf_add_char(line, '"');
+    buf_release(&clean);
+}
+
+static void end(struct buf *line)
+{
+    if (line->error == ST_OK) {
+        line->data[line->len] = '\n'; /* in place of the NUL: the line needs none */
+        ssize_t written = write(STDERR_FILENO, line->data, line->len + 1);
+        (void)written; /* there is nowhere left to report it */
+    }
+    buf_release(line);
+}
+
+void log_event(enum log_level level, const char *event, const char *format, ...)
+{
+    struct buf line = BUF_INIT(LOG_LINE_BYTES);
+    begin(&line, level, event);
+    va_list args;
+    va_start(args, format);
+    add_pairs(&line, format, args);
+    va_end(args);
+    end(&line);
+}
+
+void log_failure(enum log_level level, const char *event, const struct fail *why, const char *format, ...)
+{
+    struct buf line = BUF_INIT(LOG_LINE_BYTES);
+    begin(&line, level, event);
+    va_list args;
+    va_start(args, format);
+    add_pairs(&line, format, args);
+    va_end(args);
+    buf_addf(&line, " status=%s", status_name(why->code));
+    if (why->peer)
+        buf_addf(&line, " peer=%d", why->peer);
+    add_quoted(&line, "reason", why->text);
+    end(&line);
+}

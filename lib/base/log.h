@@ -1,0 +1,26 @@
+/* log.h - one line per event on standard error, in logfmt.
+ *
+ *   t=2026-11-21T06:00:00.123Z level=info event=stored id=... ms=3
+ *
+ * A line is written with one write(2), so lines of several threads and
+ * processes do not mix.  Values are escaped; whoever calls answers for their
+ * content: no secrets, no personal data.  The library does not log: it returns
+ * reasons; handler and relay log each failure once, where it is decided.
+ * Threads: safe.
+ */
+#ifndef LEAD_LOG_H
+#define LEAD_LOG_H
+
+#include "lib/base/status.h"
+
+enum log_level { LOG_LEVEL_INFO, LOG_LEVEL_WARNING, LOG_LEVEL_ERROR };
+
+/* event is a constant word; format gives the further "name=value" pairs, whose
+ * values contain no blanks or quotes (numbers, ids, constant words), or NULL. */
+void log_event(enum log_level level, const char *event, const char *format, ...) PRINTF_LIKE(3, 4);
+
+/* The same with reason="why->text", status, peer and errno as pairs. */
+void log_failure(enum log_level level, const char *event, const struct fail *why, const char *format, ...)
+    PRINTF_LIKE(4, 5);
+
+#endif

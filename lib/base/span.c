@@ -1,0 +1,136 @@
+#include "lib/base/span.h"
+
+/* System */
+#include <string.h>
+
+struct span span_of(const char *text)
+{
+    return (struct span){text, text ? strlen(text) : 0};
+}
+
+bool span_eq(struct span a, struct span b)
+{
+    return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
+}
+
+/* Not strncasecmp: it depends on the locale and stops at a NUL. */
+static char lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+}
+
+bool span_eq_nocase(struct span a, struct span b)
+{
+    if (a.len != b.len)
+        return false;
+    for (size_t i = 0; i < a.len; i++) {
+        if (lower(a.ptr[i]) != lower(b.ptr[i]))
+            return false;
+    }
+    return true;
+}
+
+bool span_starts(struct span s, struct span prefix)
+{
+    return s.len >= prefix.len && span_eq(span_cut(s, 0, prefix.len), prefix);
+}
+
+bool span_starts_nocase(struct span s, struct span prefix)
+{
+    return s.len >= prefix.len && span_eq_nocase(span_cut(s, 0, prefix.len), prefix);
+}
+
+bool span_ends_nocase(struct span s, struct span suffix)
+{
+    return s.len >= suffix.len && span_eq_nocase(span_from(s, s.len - suffix.len), suffix);
+}
+
+bool span_has_nocase(struct span s, struct span needle)
+{
+    for (size_t i = 0; i + needle.len <= s.len; i++) {
+        if (span_eq_nocase(span_cut(s, i, needle.len), needle))
+            return true;
+    }
+    return false;
+}
+
+int span_compare(struct span a, struct span b)
+{
+    size_t common = a.len < b.len ? a.len : b.len;
+    int order = common ? memcmp(a.ptr, b.ptr, common) : 0;
+    if (order == 0 && a.len != b.len)
+        order = a.len < b.len ? -1 : 1;
+    return order;
+}
+
+size_t span_find(struct span s, char c)
+{
+    const char *at = s.len ? memchr(s.ptr, c, s.len) : NULL;
+    return at ? (size_t)(at - s.ptr) : SPAN_NONE;
+}
+
+size_t span_find_last(struct span s, char c)
+{
+    const char *at = s.len ? memrchr(s.ptr, c, s.len) : NULL;
+    return at ? (size_t)(at - s.ptr) : SPAN_NONE;
+}
+
+struct span span_cut(struct span s, size_t from, size_t len)
+{
+    s = span_from(s, from);
+    if (len < s.len)
+        s.len = len;
+    return s;
+}
+
+struct span span_from(struct span s, size_t from)
+{
+    if (from > s.len)
+        from = s.len;
+    return (struct span){s.ptr ? s.ptr + from : NULL, s.len - from};
+}
+
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+struct span span_trim(struct span s)
+{
+    while (s.len && is_blank(s.ptr[0]))
+        s = span_from(s, 1);
+    while (s.len && is_blank(s.ptr[s.len - 1]))
+        s.len--;
+    return s;
+}
+
+bool span_next(struct span *rest, char c, struct span *part)
+{
+    if (!rest->ptr)
+        return false;
+    size_t at = span_find(*rest, c);
+    if (at == SPAN_NONE) {
+        *part = *rest;
+        *rest = (struct span){0};
+    } else {
+        *part = span_cut(*rest, 0, at);
+        *rest = span_from(*rest, at + 1);
+    }
+    return true;
+}
+
+bool span_to_u64(struct span s, uint64_t max, uint64_t *value)
+{
+    if (s.len == 0)
+        return false;
+    uint64_t sum = 0;
+    for (size_t i = 0; i < s.len; i++) {
+        if (s.ptr[i] < '0' || s.ptr[i] > '9')
+            return false;
+        if (__builtin_mul_overflow(sum, 10U, &sum) ||
+            __builtin_add_overflow(sum, (uint64_t)(s.ptr[i] - '0'), &sum) || sum > max)
+            return false;
+    }
+    *value = sum;
+    return true;
+}

@@ -1,0 +1,70 @@
+#include "lib/base/status.h"
+
+/* System */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+enum status fail_set(struct fail *why, enum status code, int sys, const char *format, ...)
+{
+    if (!why)
+        return code;
+    *why = (struct fail){.code = code, .sys = sys};
+    va_list args;
+    va_start(args, format);
+    int used = vsnprintf(why->text, sizeof why->text, format, args);
+    va_end(args);
+    if (sys > 0 && used >= 0 && (size_t)used < sizeof why->text) {
+        char text[96];
+        (void)snprintf(why->text + used, sizeof why->text - (size_t)used, ": %s",
+                       strerror_r(sys, text, sizeof text));
+    }
+    return code;
+}
+
+void fail_prefix(struct fail *why, const char *format, ...)
+{
+    if (!why)
+        return;
+    char old[sizeof why->text];
+    memcpy(old, why->text, sizeof old);
+    va_list args;
+    va_start(args, format);
+    int used = vsnprintf(why->text, sizeof why->text, format, args);
+    va_end(args);
+    if (used >= 0 && (size_t)used < sizeof why->text)
+        (void)snprintf(why->text + used, sizeof why->text - (size_t)used, ": %s", old);
+}
+
+const char *status_name(enum status code)
+{
+    switch (code) {
+    case ST_OK:
+        return "ok";
+    case ST_INVALID:
+        return "invalid";
+    case ST_DENIED:
+        return "denied";
+    case ST_TOO_LARGE:
+        return "too-large";
+    case ST_EXISTS:
+        return "exists";
+    case ST_NOT_FOUND:
+        return "not-found";
+    case ST_CHANGED:
+        return "changed";
+    case ST_AGAIN:
+        return "again";
+    case ST_UNKNOWN:
+        return "unknown";
+    case ST_REFUSED:
+        return "refused";
+    case ST_NOMEM:
+        return "no-memory";
+    case ST_IO:
+        return "io";
+    case ST_BUG:
+        return "bug";
+    }
+    return "?";
+}

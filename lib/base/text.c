@@ -1,0 +1,143 @@
+#include "lib/base/text.h"
+
+#define REPLACEMENT 0xFFFDu
+
+size_t utf8_decode(struct span s, uint32_t *code)
+{
+    if (s.len == 0)
+        return 0;
+    const unsigned char *p = (const unsigned char *)s.ptr;
+    if (p[0] < 0x80) {
+        *code = p[0];
+        return 1;
+    }
+    size_t len;
+    uint32_t value, least;
+    if ((p[0] & 0xE0) == 0xC0) {
+        len = 2;
+        value = p[0] & 0x1Fu;
+        least = 0x80;
+    } else if ((p[0] & 0xF0) == 0xE0) {
+        len = 3;
+        value = p[0] & 0x0Fu;
+        least = 0x800;
+    } else if ((p[0] & 0xF8) == 0xF0) {
+        len = 4;
+        value = p[0] & 0x07u;
+        least = 0x10000;
+    } else {
+        return 0;
+    }
+    if (s.len < len)
+        return 0;
+    for (size_t i = 1; i < len; i++) {
+        if ((p[i] & 0xC0) != 0x80)
+            return 0;
+        value = value << 6 | (p[i] & 0x3Fu);
+    }
+    if (value < least || value > 0x10FFFF || (value >= 0xD800 && value <= 0xDFFF))
+        return 0;
+    *code = value;
+    return len;
+}
+
+bool utf8_is_valid(struct span s, size_t *offset)
+{
+    uint32_t code;
+    for (size_t at = 0; at < s.len;) {
+        size_t len = utf8_decode(span_from(s, at), &code);
+        if (len == 0) {
+            if (offset)
+                *offset = at;
+            return false;
+        }
+        at += len;
+    }
+    return true;
+}
+
+void utf8_add(struct buf *out, uint32_t code)
+{
+    char bytes[4];
+    size_t len;
+    if (code < 0x80) {
+        bytes[0] = (char)code;
+        len = 1;
+    } else if (code < 0x800) {
+        bytes[0] = (char)(0xC0 | code >> 6);
+        len = 2;
+    } else if (code < 0x10000) {
+        bytes[0] = (char)(0xE0 | code >> 12);
+        len = 3;
+    } else {
+        bytes[0] = (char)(0xF0 | code >> 18);
+        len = 4;
+    }
+    for (size_t i = 1; i < len; i++)
+        bytes[i] = (char)(0x80 | (code >> 6 * (len - 1 - i) & 0x3F));
+    buf_add(out, (struct span){bytes, len});
+}
+
+/* In well-formed UTF-8 only a four-byte character takes two units, and continuation bytes take none. */
+static size_t units_of_byte(char byte)
+{
+    unsigned char c = (unsigned char)byte;
+    return (c & 0xC0) == 0x80 ? 0 : c >= 0xF0 ? 2 : 1;
+}
+
+size_t utf16_units(struct span s)
+{
+    size_t units = 0;
+    for (size_t i = 0; i < s.len; i++)
+        units += units_of_byte(s.ptr[i]);
+    return units;
+}
+
+struct span utf8_cut_units(struct span s, size_t units)
+{
+    for (size_t i = 0; i < s.len; i++) {
+        size_t more = units_of_byte(s.ptr[i]);
+        if (more > units)
+            return span_cut(s, 0, i);
+        units -= more;
+    }
+    return s;
+}
+
+struct span utf8_cut_bytes(struct span s, size_t bytes)
+{
+    if (s.len <= bytes)
+        return s;
+    while (bytes > 0 && ((unsigned char)s.ptr[bytes] & 0xC0) == 0x80)
+        bytes--;
+    return span_cut(s, 0, bytes);
+}
+
+bool is_control_code(uint32_t code)
+{
+    return code < 0x20 || (code >= 0x7F && code <= 0x9F) || code == 0x2028 || code == 0x2029;
+}
+
+bool is_invisible_code(uint32_t code)
+{
+    return (code >= 0x200B && code <= 0x200F) || (code >= 0x202A && code <= 0x202E) ||
+           (code >= 0x2060 && code <= 0x2069) || code == 0x061C || code == 0xFEFF || code == 0x00AD;
+}
+
+void text_add_line(struct buf *out, struct span s)
+{
+    while (s.len) {
+        uint32_t code;
+        size_t len = utf8_decode(s, &code);
+        if (len == 0) {
+            len = 1;
+            code = REPLACEMENT;
+        } else if (code == '\n' || code == '\r' || code == '\t') {
+            code = ' ';
+        } else if (is_control_code(code) || is_invisible_code(code)) {
+            code = REPLACEMENT;
+        }
+        utf8_add(out, code);
+        s = span_from(s, len);
+    }
+}

@@ -1,0 +1,47 @@
+/* compose.h - the notification about one lead for one recipient, as bytes.
+ *
+ * Deterministic: the same input gives the same message (Date, Message-ID and
+ * boundary come from the delivery), so that every attempt of any host sends the
+ * same bytes.  The result is pure 7-bit with CRLF line ends, no line over 78
+ * characters in headers and 76 in bodies, no line that begins with a dot.
+ * Specifications: RFC 5322, 2045-2047, 3834.
+ * Nothing of the lead reaches a header but the cleaned, encoded subject and a
+ * Reply-To that passes mail_address_is_safe.
+ */
+#ifndef LEAD_COMPOSE_H
+#define LEAD_COMPOSE_H
+
+#include "lib/lead/lead.h"
+#include "lib/mail/address.h"
+
+enum mail_detail { MAIL_FULL, MAIL_SUMMARY /* no personal data, only what to look up */ };
+enum mail_reason { MAIL_NEW_LEAD, MAIL_CAME_BACK };
+
+/* An earlier lead of the same person in the same offer, newest first. */
+struct earlier_lead {
+    int64_t received_ms;
+    struct span action;
+    struct span description;
+    struct span delivery_id;
+};
+
+struct notification {
+    const struct lead *lead; /* partition says which offer when there is no title */
+    enum mail_reason reason;
+    enum mail_detail detail;
+    struct span delivery_id; /* 32 hexadecimal digits of the delivery that is told of */
+    int64_t received_ms;     /* of that delivery; the message's Date */
+    int64_t first_received_ms;
+    int32_t deliveries;
+    unsigned int recipient_number;
+    const struct mail_address *from;
+    struct span to; /* checked by mail_address_parse when configured */
+    const struct earlier_lead *earlier;
+    size_t earlier_count; /* at most LIMIT_MAIL_HISTORY */
+};
+
+/* Appends the message; ST_TOO_LARGE or ST_NOMEM of the buffer (limit LIMIT_MAIL_BYTES), ST_INVALID for an
+ * address that must not be in a header. */
+MUST_CHECK enum status mail_compose(struct buf *out, const struct notification *n, struct fail *why);
+
+#endif

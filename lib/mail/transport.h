@@ -1,0 +1,56 @@
+/* transport.h - handing over a finished message: SMTP submission or a Maildir.
+ *
+ * One transport is owned by one thread.  Every wait is bounded (the longest is
+ * the ten minutes after the final dot that RFC 5321 4.5.3.2.6 asks for).
+ */
+#ifndef LEAD_TRANSPORT_H
+#define LEAD_TRANSPORT_H
+
+#include "lib/base/limits.h"
+#include "lib/base/span.h"
+#include "lib/base/status.h"
+
+/* What became of a message; the relay's policy depends on nothing else. */
+enum mail_outcome {
+    MAIL_ACCEPTED,      /* the server took responsibility */
+    MAIL_TRANSIENT,     /* certainly not accepted; try again later */
+    MAIL_PERMANENT,     /* refused for good; this message only */
+    MAIL_CONFIGURATION, /* login, TLS, certificate: every message would fail; tell a person */
+    MAIL_AMBIGUOUS      /* all bytes were handed out and no reply came: it may have been accepted */
+};
+
+struct mail_settings {
+    struct span url;      /* smtps://host:465, smtp://host:587, maildir:PATH */
+    struct span user;     /* blank: no login */
+    struct span password; /* a secret, copied */
+    struct span hello;    /* EHLO name */
+    struct span ca_file;  /* blank: the system's certificates */
+    bool tls_off;         /* only for a loopback address; refused otherwise */
+};
+
+struct mail_transport;
+
+/* ST_INVALID says which setting is wrong and how. */
+MUST_CHECK enum status mail_transport_new(const struct mail_settings *settings,
+                                          struct mail_transport **transport, struct fail *why);
+void mail_transport_free(struct mail_transport *transport);
+
+/* Called once, when everything but the last bytes of the message has been
+ * handed out.  false: stop, nothing was accepted (outcome MAIL_TRANSIENT). */
+typedef bool mail_fence(void *context);
+
+/* Sends the message from `from` to the one recipient `to` (bare addresses).
+ * message is 7-bit with CRLF line ends; anything else is MAIL_PERMANENT.
+ * fence may be NULL.  Unless accepted, *why says what happened, with the
+ * reply code in why->peer; addresses in the server's words are removed. */
+MUST_CHECK enum mail_outcome mail_send(struct mail_transport *transport, struct span from, struct span to,
+                                       struct span message, mail_fence *fence, void *context,
+                                       struct fail *why);
+
+/* Connects, verifies TLS and logs in, sends nothing (Maildir: creates it and
+ * tries to write).  For `leadctl check`. */
+MUST_CHECK enum mail_outcome mail_probe(struct mail_transport *transport, struct fail *why);
+
+const char *mail_outcome_name(enum mail_outcome outcome);
+
+#endif
