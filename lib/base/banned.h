@@ -14,6 +14,6 @@
 
 #pragma GCC poison strcpy strcat strncpy strncat sprintf vsprintf strtok strtok_r
 #pragma GCC poison gets atoi atol atoll atof gmtime localtime ctime asctime
-#pragma GCC poison rand srand tmpnam mktemp
+#pragma GCC poison drand48 tmpnam mktemp
 
 #endif
