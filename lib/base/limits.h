@@ -8,11 +8,13 @@
 /* A request.  The body's own limit is the setting body_max_bytes; this is the
  * greatest value it may have, so that a lead with its raw body and the columns
  * made from it stays below the service's 1 MiB for an entity. */
-#define LIMIT_BODY_BYTES         (256u * 1024)
-#define LIMIT_REQUEST_ARENA      (4u * 1024 * 1024) /* parse results and decoded text of one request */
-#define LIMIT_REPLY_BYTES        (4u * 1024)        /* answers are small documents of ours */
-#define LIMIT_QUERY_BYTES        (8u * 1024)        /* nginx's default for a request line */
-#define LIMIT_REQUEST_ID_BYTES   64u                /* nginx sends 32 hexadecimal digits */
+#define LIMIT_BODY_BYTES    (256u * 1024)
+#define LIMIT_REQUEST_ARENA (4u * 1024 * 1024) /* parse results and decoded text of one request */
+#define LIMIT_COMMIT_ARENA                                                                                   \
+    (64u * 1024 * 1024) /* a full transaction of the largest leads, tried several times */
+#define LIMIT_REPLY_BYTES        (4u * 1024) /* answers are small documents of ours */
+#define LIMIT_QUERY_BYTES        (8u * 1024) /* nginx's default for a request line */
+#define LIMIT_REQUEST_ID_BYTES   64u         /* nginx sends 32 hexadecimal digits */
 #define LIMIT_CONTENT_TYPE_BYTES 256u
 
 /* JSON.  Leads are two levels deep and have a dozen members. */
@@ -60,6 +62,7 @@
 #define WAIT_SQLITE_BUSY_MS  2000u  /* for another process's transaction */
 #define WAIT_STOP_MS         20000u /* from SIGTERM to exit */
 #define WAIT_ACCEPT_MS       500u   /* how often an idle thread looks whether to stop */
+#define WAIT_OFFERS_MS       60000u /* between updates of the offers directory's last lead times */
 #define WAIT_RELAY_PASS_MS   30000u /* between looks into the store without a hint */
 #define WAIT_SMTP_CONNECT_MS 30000u
 #define WAIT_SMTP_REPLY_MS   600000u /* RFC 5321 4.5.3.2.6: ten minutes after the final dot */

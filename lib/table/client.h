@@ -14,7 +14,6 @@
 #ifndef LEAD_TABLE_CLIENT_H
 #define LEAD_TABLE_CLIENT_H
 
-#include "lib/table/account.h"
 #include "lib/table/entity.h"
 
 struct table_client;

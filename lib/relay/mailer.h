@@ -1,0 +1,56 @@
+/* mailer.h - sends the mails that wait in the store: the life of a mail row.
+ *
+ *   waiting   inserted in the lead's own transaction
+ *   claimed   by If-Match, with the finished message stored in the row, so that
+ *             every attempt of any host sends the same bytes; nothing was sent
+ *   sending   by If-Match, immediately before the final bytes; a failure here
+ *             means that someone else took over: the dialogue is broken off
+ *   gone      one transaction deletes the row after the 250 and, with the last
+ *             of a lead's mails, sets the lead's NotifiedTime
+ *   parked    given up; nothing deletes it but a person
+ *
+ * A claim expires by the row's timestamp against the store's own clock, never by
+ * host clocks, and later than the longest SMTP dialogue.  Claimed and expired
+ * was certainly not sent; sending and expired is ambiguous.  A row claimed by
+ * this host is our dead predecessor's, because the relay lock is ours.
+ *
+ * Threads: a mailer belongs to one thread, which holds the relay lock.
+ */
+#ifndef LEAD_MAILER_H
+#define LEAD_MAILER_H
+
+#include <stdatomic.h>
+
+#include "lib/mail/compose.h"
+#include "lib/mail/transport.h"
+#include "lib/store/rows.h"
+#include "lib/store/store.h"
+
+struct mailer_options {
+    struct mail_settings transport;
+    struct mail_address from;
+    enum mail_detail detail;
+    unsigned int per_minute;
+    struct span owner; /* names this host's relay */
+    const _Atomic bool *stop;
+    void (*on_outcome)(void *context, enum mail_outcome outcome); /* for metrics; may be NULL */
+    void *context;
+};
+
+struct mailer;
+
+/* Keeps options' spans and the store until mailer_free. */
+MUST_CHECK enum status mailer_new(const struct mailer_options *options, struct store *store,
+                                  struct mailer **mailer, struct fail *why);
+void mailer_free(struct mailer *mailer);
+
+/* Sends what is due in one partition.  Failures of single mails are noted in
+ * their rows and logged; the status is that of the store. */
+MUST_CHECK enum status mailer_pass(struct mailer *mailer, struct span partition, struct fail *why);
+
+/* Milliseconds until something that was seen to wait is due (rate limit and
+ * pauses included), since mailer_forget_due; INT64_MAX when nothing waits. */
+int64_t mailer_due_in_ms(const struct mailer *mailer);
+void mailer_forget_due(struct mailer *mailer);
+
+#endif

@@ -1,0 +1,100 @@
+#include "lib/relay/relay_socket.h"
+
+/* System */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+/* L0 */
+#include "lib/base/buf.h"
+
+static bool address_of(const char *path, struct sockaddr_un *address)
+{
+    *address = (struct sockaddr_un){.sun_family = AF_UNIX};
+    size_t len = strlen(path);
+    if (len >= sizeof address->sun_path)
+        return false;
+    memcpy(address->sun_path, path, len + 1);
+    return true;
+}
+
+static enum status lock(const char *path, int *fd, struct fail *why)
+{
+    struct buf name = BUF_INIT(4096);
+    buf_addf(&name, "%s.lock", path);
+    enum status status = buf_status(&name, "the relay lock's path", why);
+    if (status != ST_OK)
+        return status;
+    *fd = open(name.data, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (*fd < 0)
+        status = fail_set(why, ST_IO, errno, "cannot open the relay lock '%s'", name.data);
+    else if (flock(*fd, LOCK_EX | LOCK_NB) != 0)
+        status = errno == EWOULDBLOCK ? fail_set(why, ST_EXISTS, 0, "another process is this host's relay")
+                                      : fail_set(why, ST_IO, errno, "cannot lock '%s'", name.data);
+    buf_release(&name);
+    return status;
+}
+
+enum status relay_socket_claim(const char *path, struct relay_socket *socket_out, struct fail *why)
+{
+    struct relay_socket s = RELAY_SOCKET_CLOSED;
+    struct sockaddr_un address;
+    if (!address_of(path, &address))
+        return fail_set(why, ST_INVALID, 0, "the path of the relay socket is longer than %zu bytes",
+                        sizeof address.sun_path - 1);
+    enum status status = lock(path, &s.lock_fd, why);
+    if (status != ST_OK) {
+        relay_socket_release(&s);
+        return status;
+    }
+    /* We hold the lock, so a socket that is there belongs to nobody. */
+    (void)unlink(path);
+    s.fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (s.fd < 0 || bind(s.fd, (const struct sockaddr *)&address, sizeof address) != 0) {
+        status = fail_set(why, ST_IO, errno, "cannot make the relay socket '%s'", path);
+        relay_socket_release(&s);
+        return status;
+    }
+    *socket_out = s;
+    return ST_OK;
+}
+
+void relay_socket_release(struct relay_socket *socket_out)
+{
+    /* The file stays: the next holder of the lock replaces it, and a hint to nobody is not an error. */
+    if (socket_out->fd >= 0)
+        (void)close(socket_out->fd);
+    if (socket_out->lock_fd >= 0)
+        (void)close(socket_out->lock_fd);
+    *socket_out = RELAY_SOCKET_CLOSED;
+}
+
+bool relay_socket_take(const struct relay_socket *socket_out, char partition[LIMIT_PARTITION_KEY_BYTES + 1])
+{
+    ssize_t got = recv(socket_out->fd, partition, LIMIT_PARTITION_KEY_BYTES, MSG_DONTWAIT);
+    if (got < 0)
+        return false;
+    partition[got] = '\0';
+    return true;
+}
+
+enum status relay_hint_open(int *fd, struct fail *why)
+{
+    *fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    return *fd >= 0 ? ST_OK : fail_set(why, ST_IO, errno, "cannot make a socket for hints");
+}
+
+void relay_hint(int fd, const char *path, const char *partition)
+{
+    struct sockaddr_un address;
+    if (!address_of(path, &address))
+        return;
+    ssize_t sent = sendto(fd, partition, strlen(partition), MSG_DONTWAIT | MSG_NOSIGNAL,
+                          (const struct sockaddr *)&address, sizeof address);
+    (void)sent; /* a lost hint only delays the mail until the next pass */
+}

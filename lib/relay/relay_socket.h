@@ -1,0 +1,34 @@
+/* relay_socket.h - which process of this host is the relay, and how it is told of new mail.
+ *
+ * The relay holds a lock on PATH.lock, which the kernel frees at any death, and
+ * listens for datagrams at PATH.  A datagram is only a hint: the name of a
+ * partition that has mail.  Hints may be lost; the relay's passes find the rows.
+ */
+#ifndef LEAD_RELAY_SOCKET_H
+#define LEAD_RELAY_SOCKET_H
+
+#include "lib/base/limits.h"
+#include "lib/base/span.h"
+#include "lib/base/status.h"
+
+struct relay_socket {
+    int lock_fd;
+    int fd;
+};
+
+#define RELAY_SOCKET_CLOSED ((struct relay_socket){-1, -1})
+
+/* Becomes the relay.  ST_EXISTS: another process is.  ST_IO: the files cannot be made. */
+MUST_CHECK enum status relay_socket_claim(const char *path, struct relay_socket *socket, struct fail *why);
+void relay_socket_release(struct relay_socket *socket);
+
+/* Takes one hint without waiting.  false when there is none. */
+bool relay_socket_take(const struct relay_socket *socket, char partition[LIMIT_PARTITION_KEY_BYTES + 1]);
+
+/* Where hints are sent from; one per thread or shared. */
+MUST_CHECK enum status relay_hint_open(int *fd, struct fail *why);
+
+/* Sends a hint and never waits; without a listener or with a full queue nothing happens. */
+void relay_hint(int fd, const char *path, const char *partition);
+
+#endif

@@ -1,0 +1,354 @@
+#include "lib/store/committer.h"
+
+/* System */
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* L0 */
+#include "lib/base/clock.h"
+
+/* L6 */
+#include "lib/store/offers.h"
+
+enum {
+    CONNECTIONS_TABLE = 4, /* several transactions in flight hide the service's latency */
+    CONNECTIONS_MAX = 16,
+    COMMITTER_STACK_BYTES = 256 * 1024
+};
+
+enum job_kind { JOB_LEAD, JOB_QUARANTINE, JOB_PROBE };
+enum job_state { JOB_QUEUED, JOB_TAKEN, JOB_DONE };
+
+/* Lives on the stack of the thread that waits for it. */
+struct job {
+    struct job *next;
+    enum job_kind kind;
+    enum job_state state;
+    int64_t deadline_ms;
+    struct lead_write *lead;
+    const struct quarantined *item;
+    enum status status; /* of JOB_QUARANTINE and JOB_PROBE */
+    struct fail why;
+    pthread_cond_t settled;
+};
+
+struct connection {
+    struct committer *committer;
+    struct store *store;
+    pthread_t thread;
+    bool started;
+};
+
+struct committer {
+    struct committer_options options;
+    struct offers *offers;
+    pthread_mutex_t mutex;
+    pthread_cond_t work;
+    struct job *first; /* waiting jobs in order of arrival */
+    struct job **last;
+    bool stopping;
+    int64_t flushed_ms; /* when the offers directory was last brought up to date */
+    struct connection connections[CONNECTIONS_MAX];
+    size_t connection_count;
+};
+
+static void cond_init(pthread_cond_t *cond)
+{
+    /* None of these calls fails on Linux with valid arguments. */
+    pthread_condattr_t attributes;
+    (void)pthread_condattr_init(&attributes);
+    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(cond, &attributes);
+    (void)pthread_condattr_destroy(&attributes);
+}
+
+/* false when the deadline has passed. */
+static bool wait_until(pthread_cond_t *cond, pthread_mutex_t *mutex, int64_t deadline_ms)
+{
+    struct timespec until = {.tv_sec = (time_t)(deadline_ms / 1000),
+                             .tv_nsec = (long)(deadline_ms % 1000) * 1000000L};
+    return pthread_cond_timedwait(cond, mutex, &until) != ETIMEDOUT;
+}
+
+/* --- the waiting side ---------------------------------------------------------------------------------------- */
+
+static void unlink_job(struct committer *c, struct job *job)
+{
+    struct job **at = &c->first;
+    while (*at != job)
+        at = &(*at)->next;
+    *at = job->next;
+    if (c->last == &job->next)
+        c->last = at;
+}
+
+/* Hands the job over and waits until it is settled.  false: nobody has taken it in time. */
+static bool hand_over(struct committer *c, struct job *job)
+{
+    job->deadline_ms = clock_monotonic_ms() + c->options.deadline_ms;
+    cond_init(&job->settled);
+    (void)pthread_mutex_lock(&c->mutex);
+    *c->last = job;
+    c->last = &job->next;
+    (void)pthread_cond_signal(&c->work);
+    bool in_time = true;
+    while (job->state != JOB_DONE && in_time) {
+        if (job->state == JOB_TAKEN)
+            (void)pthread_cond_wait(&job->settled, &c->mutex); /* the committer's own deadline bounds this */
+        else
+            in_time = wait_until(&job->settled, &c->mutex, job->deadline_ms) || job->state != JOB_QUEUED;
+    }
+    if (!in_time)
+        unlink_job(c, job);
+    (void)pthread_mutex_unlock(&c->mutex);
+    (void)pthread_cond_destroy(&job->settled);
+    return in_time;
+}
+
+static enum status too_late(struct fail *why)
+{
+    return fail_set(why, ST_AGAIN, 0, "the store is too busy: not written within the deadline");
+}
+
+void committer_store(struct committer *committer, struct lead_write *lead)
+{
+    struct job job = {.kind = JOB_LEAD, .lead = lead};
+    if (!hand_over(committer, &job))
+        lead->status = too_late(&lead->why);
+}
+
+static enum status wait_for(struct committer *c, struct job *job, struct fail *why)
+{
+    if (!hand_over(c, job))
+        return too_late(why);
+    if (job->status != ST_OK && why)
+        *why = job->why;
+    return job->status;
+}
+
+enum status committer_quarantine(struct committer *committer, const struct quarantined *item,
+                                 struct fail *why)
+{
+    struct job job = {.kind = JOB_QUARANTINE, .item = item};
+    return wait_for(committer, &job, why);
+}
+
+enum status committer_probe(struct committer *committer, struct fail *why)
+{
+    struct job job = {.kind = JOB_PROBE};
+    return wait_for(committer, &job, why);
+}
+
+/* --- the working side ---------------------------------------------------------------------------------------- */
+
+/* Whether a job may share the transaction that begins with first. */
+static bool joins(const struct committer *c, const struct store *store, const struct job *first,
+                  const struct job *job)
+{
+    (void)c;
+    return job->kind == JOB_LEAD &&
+           (store_joins_partitions(store) ||
+            strcmp(job->lead->delivery.lead->partition, first->lead->delivery.lead->partition) == 0);
+}
+
+/* Takes the oldest job and, when it is a lead, the leads that may share its
+ * transaction.  The queue is not empty. */
+static size_t take(struct committer *c, const struct store *store, struct job **taken)
+{
+    size_t count = 0;
+    struct job *first = c->first;
+    for (struct job *job = c->first, *next; job && count < LIMIT_BATCH_OPERATIONS; job = next) {
+        next = job->next;
+        if (job != first && (first->kind != JOB_LEAD || !joins(c, store, first, job)))
+            continue;
+        unlink_job(c, job);
+        job->state = JOB_TAKEN;
+        taken[count++] = job;
+    }
+    return count;
+}
+
+/* The earliest deadline of the jobs, but enough for a few round trips also when they have waited long. */
+static int64_t deadline_of(const struct committer *c, struct job *const *jobs, size_t count)
+{
+    int64_t least = clock_monotonic_ms() + c->options.deadline_ms / 2;
+    int64_t deadline = jobs[0]->deadline_ms;
+    for (size_t i = 1; i < count; i++) {
+        if (jobs[i]->deadline_ms < deadline)
+            deadline = jobs[i]->deadline_ms;
+    }
+    return deadline > least ? deadline : least;
+}
+
+static void store_leads(struct connection *own, struct job **jobs, size_t count, int64_t deadline_ms)
+{
+    struct committer *c = own->committer;
+    struct arena arena = ARENA_INIT(LIMIT_COMMIT_ARENA);
+    struct lead_write *leads[LIMIT_BATCH_OPERATIONS];
+    size_t lead_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct lead_write *lead = jobs[i]->lead;
+        lead->status = offers_ensure(c->offers, own->store, &lead->delivery, deadline_ms, &lead->why);
+        if (lead->status == ST_OK)
+            leads[lead_count++] = lead;
+    }
+    if (lead_count > 0)
+        leads_commit(own->store, &c->options.rules, leads, lead_count, deadline_ms, &arena);
+    if (c->options.on_commit)
+        c->options.on_commit(c->options.context, count, jobs[0]->lead->status);
+    arena_release(&arena);
+}
+
+static enum status store_quarantined(struct store *store, const struct quarantined *item, int64_t deadline_ms,
+                                     struct fail *why)
+{
+    struct arena arena = ARENA_INIT(LIMIT_REQUEST_ARENA);
+    struct operation operation = {.kind = OPERATION_INSERT};
+    size_t failed;
+    enum status status;
+    if (row_of_quarantined(&operation.entity, item, &arena))
+        status = store_transact(store, TABLE_OPS, &operation, 1, deadline_ms, &failed, why);
+    else
+        status = fail_set(why, ST_NOMEM, 0, "no memory for quarantine");
+    if (status == ST_UNKNOWN && clock_monotonic_ms() < deadline_ms)
+        status = store_transact(store, TABLE_OPS, &operation, 1, deadline_ms, &failed, why);
+    arena_release(&arena);
+    /* The key holds a random id: it can only be the work of the first attempt. */
+    return status == ST_EXISTS ? ST_OK : status;
+}
+
+static void work_on(struct connection *own, struct job **jobs, size_t count)
+{
+    int64_t deadline_ms = deadline_of(own->committer, jobs, count);
+    switch (jobs[0]->kind) {
+    case JOB_LEAD:
+        store_leads(own, jobs, count, deadline_ms);
+        break;
+    case JOB_QUARANTINE:
+        jobs[0]->status = store_quarantined(own->store, jobs[0]->item, deadline_ms, &jobs[0]->why);
+        break;
+    case JOB_PROBE:
+        jobs[0]->status = store_probe(own->store, deadline_ms, &jobs[0]->why);
+        break;
+    }
+}
+
+/* Called with the mutex held; gives it up for the time of the writes. */
+static void flush_offers(struct connection *own)
+{
+    struct committer *c = own->committer;
+    c->flushed_ms = clock_monotonic_ms();
+    (void)pthread_mutex_unlock(&c->mutex);
+    /* Only the directory's times are late then; the next flush tries again. */
+    enum status status =
+        offers_flush(c->offers, own->store, clock_monotonic_ms() + c->options.deadline_ms, NULL);
+    (void)status;
+    (void)pthread_mutex_lock(&c->mutex);
+}
+
+static void *run(void *context)
+{
+    struct connection *own = context;
+    struct committer *c = own->committer;
+    struct job *jobs[LIMIT_BATCH_OPERATIONS];
+    (void)pthread_mutex_lock(&c->mutex);
+    while (c->first || !c->stopping) {
+        if (clock_monotonic_ms() - c->flushed_ms >= WAIT_OFFERS_MS)
+            flush_offers(own);
+        if (!c->first) {
+            if (!c->stopping)
+                (void)wait_until(&c->work, &c->mutex, clock_monotonic_ms() + WAIT_OFFERS_MS);
+            continue;
+        }
+        size_t count = take(c, own->store, jobs);
+        if (c->first)
+            (void)pthread_cond_signal(&c->work); /* the rest is for another connection */
+        (void)pthread_mutex_unlock(&c->mutex);
+        work_on(own, jobs, count);
+        (void)pthread_mutex_lock(&c->mutex);
+        for (size_t i = 0; i < count; i++) {
+            jobs[i]->state = JOB_DONE;
+            (void)pthread_cond_signal(&jobs[i]->settled);
+        }
+    }
+    (void)pthread_mutex_unlock(&c->mutex);
+    return NULL;
+}
+
+static enum status start(struct committer *c, struct fail *why)
+{
+    pthread_attr_t attributes;
+    (void)pthread_attr_init(&attributes);
+    (void)pthread_attr_setstacksize(&attributes, COMMITTER_STACK_BYTES);
+    enum status status = ST_OK;
+    size_t wanted = c->options.connections ? c->options.connections : 1;
+    for (size_t i = 0; i < wanted && status == ST_OK; i++) {
+        struct connection *own = &c->connections[i];
+        own->committer = c;
+        status = c->options.open(c->options.context, &own->store, why);
+        if (status != ST_OK)
+            break;
+        c->connection_count++;
+        if (i == 0 && c->options.connections == 0 && !store_joins_partitions(own->store))
+            wanted = CONNECTIONS_TABLE;
+        int error = pthread_create(&own->thread, &attributes, run, own);
+        own->started = error == 0;
+        if (error != 0)
+            status = fail_set(why, ST_IO, error, "cannot start a committer thread");
+    }
+    (void)pthread_attr_destroy(&attributes);
+    return status;
+}
+
+enum status committer_new(const struct committer_options *options, struct committer **committer,
+                          struct fail *why)
+{
+    if (options->connections > CONNECTIONS_MAX)
+        return fail_set(why, ST_INVALID, 0, "more than %d connections to the store", CONNECTIONS_MAX);
+    struct committer *c = calloc(1, sizeof *c);
+    if (!c)
+        return fail_set(why, ST_NOMEM, 0, "no memory for the committer");
+    c->options = *options;
+    c->last = &c->first;
+    c->flushed_ms = clock_monotonic_ms();
+    (void)pthread_mutex_init(&c->mutex, NULL);
+    cond_init(&c->work);
+    enum status status = offers_new(&c->offers, why);
+    if (status == ST_OK)
+        status = start(c, why);
+    if (status != ST_OK) {
+        committer_free(c);
+        return status;
+    }
+    *committer = c;
+    return ST_OK;
+}
+
+void committer_free(struct committer *committer)
+{
+    if (!committer)
+        return;
+    struct committer *c = committer;
+    (void)pthread_mutex_lock(&c->mutex);
+    c->stopping = true;
+    (void)pthread_cond_broadcast(&c->work);
+    (void)pthread_mutex_unlock(&c->mutex);
+    for (size_t i = 0; i < c->connection_count; i++) {
+        if (c->connections[i].started)
+            (void)pthread_join(c->connections[i].thread, NULL);
+    }
+    if (c->connection_count > 0) {
+        enum status status = offers_flush(c->offers, c->connections[0].store,
+                                          clock_monotonic_ms() + c->options.deadline_ms, NULL);
+        (void)status; /* the directory's times are late then, no more */
+    }
+    for (size_t i = 0; i < c->connection_count; i++)
+        store_close(c->connections[i].store);
+    offers_free(c->offers);
+    (void)pthread_cond_destroy(&c->work);
+    (void)pthread_mutex_destroy(&c->mutex);
+    free(c);
+}

@@ -1,0 +1,208 @@
+#include "lib/store/offers.h"
+
+/* System */
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* L0 */
+#include "lib/base/clock.h"
+#include "lib/base/crypto.h"
+
+enum {
+    SLOTS = 2048, /* a power of two */
+    SLOTS_FULL = SLOTS / 4 * 3,
+    OFFER_ARENA_BYTES = 64 * 1024
+};
+#define DAY_MS (24LL * 60 * 60 * 1000)
+
+struct slot {
+    char *partition;    /* NULL: free */
+    int64_t day;        /* on which the row was written, in days since 1970 */
+    int64_t last_ms;    /* of a lead seen */
+    int64_t written_ms; /* the last_ms that the directory has */
+};
+
+struct offers {
+    pthread_mutex_t mutex;
+    uint64_t seed; /* names come from outside: nobody shall choose colliding ones */
+    size_t used;
+    struct slot slots[SLOTS];
+};
+
+enum status offers_new(struct offers **offers, struct fail *why)
+{
+    struct offers *o = calloc(1, sizeof *o);
+    if (!o)
+        return fail_set(why, ST_NOMEM, 0, "no memory for the offers directory");
+    unsigned char seed[sizeof o->seed];
+    enum status status = crypto_random(seed, sizeof seed, why);
+    if (status != ST_OK) {
+        free(o);
+        return status;
+    }
+    memcpy(&o->seed, seed, sizeof seed);
+    (void)pthread_mutex_init(&o->mutex, NULL); /* does not fail for a default mutex on Linux */
+    *offers = o;
+    return ST_OK;
+}
+
+static void forget_all(struct offers *o)
+{
+    for (size_t i = 0; i < SLOTS; i++)
+        free(o->slots[i].partition);
+    memset(o->slots, 0, sizeof o->slots);
+    o->used = 0;
+}
+
+void offers_free(struct offers *offers)
+{
+    if (!offers)
+        return;
+    forget_all(offers);
+    (void)pthread_mutex_destroy(&offers->mutex);
+    free(offers);
+}
+
+/* FNV-1a over the name, begun with the seed. */
+static size_t hash_of(const struct offers *o, const char *partition)
+{
+    uint64_t hash = 0xCBF29CE484222325u ^ o->seed;
+    for (const char *p = partition; *p; p++)
+        hash = (hash ^ (unsigned char)*p) * 0x100000001B3u;
+    return (size_t)(hash >> 20) & (SLOTS - 1);
+}
+
+/* The slot of the partition, or a free one. */
+static struct slot *find(struct offers *o, const char *partition)
+{
+    size_t at = hash_of(o, partition);
+    while (o->slots[at].partition && strcmp(o->slots[at].partition, partition) != 0)
+        at = (at + 1) & (SLOTS - 1);
+    return &o->slots[at];
+}
+
+static bool is_known(struct offers *o, const struct delivery *delivery)
+{
+    (void)pthread_mutex_lock(&o->mutex);
+    struct slot *slot = find(o, delivery->lead->partition);
+    bool known = slot->partition && slot->day == delivery->received_ms / DAY_MS;
+    if (known && delivery->received_ms > slot->last_ms)
+        slot->last_ms = delivery->received_ms;
+    (void)pthread_mutex_unlock(&o->mutex);
+    return known;
+}
+
+/* Without memory the offer is just written again the next time. */
+static void remember(struct offers *o, const struct delivery *delivery)
+{
+    (void)pthread_mutex_lock(&o->mutex);
+    struct slot *slot = find(o, delivery->lead->partition);
+    if (!slot->partition && o->used == SLOTS_FULL) {
+        forget_all(o);
+        slot = find(o, delivery->lead->partition);
+    }
+    if (!slot->partition) {
+        slot->partition = strdup(delivery->lead->partition);
+        o->used += slot->partition ? 1 : 0;
+    }
+    if (slot->partition) {
+        slot->day = delivery->received_ms / DAY_MS;
+        slot->last_ms = delivery->received_ms;
+        slot->written_ms = delivery->received_ms;
+    }
+    (void)pthread_mutex_unlock(&o->mutex);
+}
+
+/* Inserts the offer's row, or brings the one that is there up to date. */
+static enum status write_offer(struct store *store, const struct offer *offer, bool may_insert,
+                               int64_t deadline_ms, struct fail *why)
+{
+    struct arena arena = ARENA_INIT(OFFER_ARENA_BYTES + 2 * LIMIT_BODY_BYTES);
+    struct operation operation = {.kind = may_insert ? OPERATION_INSERT : OPERATION_MERGE};
+    size_t failed;
+    enum status status = ST_NOMEM;
+    if (!row_of_offer(&operation.entity, offer, &arena)) {
+        (void)fail_set(why, ST_NOMEM, 0, "no memory for the offers directory");
+        goto out;
+    }
+    operation.entity.etag = SPAN_LIT("*");
+    status = store_transact(store, TABLE_OPS, &operation, 1, deadline_ms, &failed, why);
+    if (status == ST_EXISTS) {
+        struct offer later = *offer;
+        later.first_ms = 0; /* the first time stays */
+        operation.kind = OPERATION_MERGE;
+        if (!row_of_offer(&operation.entity, &later, &arena)) {
+            status = fail_set(why, ST_NOMEM, 0, "no memory for the offers directory");
+            goto out;
+        }
+        operation.entity.etag = SPAN_LIT("*");
+        status = store_transact(store, TABLE_OPS, &operation, 1, deadline_ms, &failed, why);
+    }
+out:
+    arena_release(&arena);
+    if (status != ST_OK)
+        fail_prefix(why, "offers directory");
+    return status;
+}
+
+enum status offers_ensure(struct offers *offers, struct store *store, const struct delivery *delivery,
+                          int64_t deadline_ms, struct fail *why)
+{
+    if (is_known(offers, delivery))
+        return ST_OK;
+    struct offer offer = {
+        .partition = span_of(delivery->lead->partition),
+        .title = delivery->lead->offer_title,
+        .first_ms = delivery->received_ms,
+        .last_ms = delivery->received_ms,
+    };
+    enum status status = write_offer(store, &offer, true, deadline_ms, why);
+    if (status == ST_OK)
+        remember(offers, delivery);
+    return status;
+}
+
+/* Takes one offer whose time is newer than the directory's; false when there is none. */
+static bool take_late(struct offers *o, char partition[LIMIT_PARTITION_KEY_BYTES + 1], int64_t *last_ms)
+{
+    bool found = false;
+    (void)pthread_mutex_lock(&o->mutex);
+    for (size_t i = 0; i < SLOTS && !found; i++) {
+        struct slot *slot = &o->slots[i];
+        if (slot->partition && slot->last_ms > slot->written_ms) {
+            found = true;
+            *last_ms = slot->last_ms;
+            slot->written_ms = slot->last_ms;
+            memcpy(partition, slot->partition, strlen(slot->partition) + 1);
+        }
+    }
+    (void)pthread_mutex_unlock(&o->mutex);
+    return found;
+}
+
+/* Nothing more was written than before: the time is tried again at the next flush. */
+static void give_back(struct offers *o, const char *partition)
+{
+    (void)pthread_mutex_lock(&o->mutex);
+    struct slot *slot = find(o, partition);
+    if (slot->partition)
+        slot->written_ms = 0;
+    (void)pthread_mutex_unlock(&o->mutex);
+}
+
+enum status offers_flush(struct offers *offers, struct store *store, int64_t deadline_ms, struct fail *why)
+{
+    char partition[LIMIT_PARTITION_KEY_BYTES + 1];
+    int64_t last_ms;
+    while (take_late(offers, partition, &last_ms)) {
+        struct offer offer = {.partition = span_of(partition), .last_ms = last_ms};
+        enum status status = write_offer(store, &offer, false, deadline_ms, why);
+        /* Not there: someone removed it; the next lead of the next day makes it again. */
+        if (status != ST_OK && status != ST_NOT_FOUND) {
+            give_back(offers, partition);
+            return status;
+        }
+    }
+    return ST_OK;
+}

@@ -1,0 +1,30 @@
+/* offers.h - the directory of offers, kept by every process that stores leads.
+ *
+ * A process writes an offer's row before the first lead of that offer that it
+ * sees in a day, so that the mailer of every host knows where to look; later
+ * times are written by offers_flush, off the request path.  A fixed table
+ * remembers what was written; when it is full it starts anew, which costs
+ * writes but loses nothing.
+ * Threads: a struct offers may be shared by all threads.
+ */
+#ifndef LEAD_OFFERS_H
+#define LEAD_OFFERS_H
+
+#include "lib/store/rows.h"
+#include "lib/store/store.h"
+
+struct offers;
+
+MUST_CHECK enum status offers_new(struct offers **offers, struct fail *why);
+void offers_free(struct offers *offers);
+
+/* Makes sure that the directory has the lead's offer, and notes the time. */
+MUST_CHECK enum status offers_ensure(struct offers *offers, struct store *store,
+                                     const struct delivery *delivery, int64_t deadline_ms, struct fail *why);
+
+/* Writes the last lead times that were noted since the last call.  Stops at the
+ * first failure; what is left is tried the next time. */
+MUST_CHECK enum status offers_flush(struct offers *offers, struct store *store, int64_t deadline_ms,
+                                    struct fail *why);
+
+#endif

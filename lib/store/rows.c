@@ -1,0 +1,303 @@
+#include "lib/store/rows.h"
+
+/* System */
+#include <stdio.h>
+#include <string.h>
+
+/* L0 */
+#include "lib/base/clock.h"
+
+static const char *const STATE_NAMES[] = {
+    [MAIL_STATE_WAITING] = "waiting",
+    [MAIL_STATE_CLAIMED] = "claimed",
+    [MAIL_STATE_SENDING] = "sending",
+    [MAIL_STATE_PARKED] = "parked",
+};
+
+/* A short text made of parts, in the arena; blank without memory. */
+static struct span join(struct arena *arena, const struct span *parts, size_t count)
+{
+    size_t len = 0;
+    for (size_t i = 0; i < count; i++)
+        len += parts[i].len;
+    char *text = arena_alloc(arena, len + 1);
+    if (!text)
+        return (struct span){0};
+    char *at = text;
+    for (size_t i = 0; i < count; i++) {
+        if (parts[i].len)
+            memcpy(at, parts[i].ptr, parts[i].len);
+        at += parts[i].len;
+    }
+    return (struct span){text, len};
+}
+
+struct span row_key_of_lead(const struct lead *lead, struct arena *arena)
+{
+    const struct span parts[] = {span_of(lead->contact), SPAN_LIT("-"), span_of(lead->content)};
+    return join(arena, parts, 3);
+}
+
+struct span mail_prefix_of_lead(struct span lead_row_key, struct arena *arena)
+{
+    const struct span parts[] = {SPAN_LIT(MAIL_KEY_FIRST), lead_row_key, SPAN_LIT("-")};
+    return join(arena, parts, 3);
+}
+
+struct span key_after_prefix(struct span prefix, struct arena *arena)
+{
+    struct span end = join(arena, &prefix, 1);
+    if (end.len) {
+        /* Our prefixes end in '-' or another ASCII character below '~'. */
+        char *last = arena_alloc(arena, end.len + 1);
+        if (!last)
+            return (struct span){0};
+        memcpy(last, end.ptr, end.len);
+        last[end.len - 1]++;
+        end.ptr = last;
+    }
+    return end;
+}
+
+static void add_deliveries(struct entity *row, const struct deliveries *d)
+{
+    entity_add_time(row, COLUMN_RECEIVED_TIME, d->first_ms);
+    entity_add_time(row, COLUMN_LAST_RECEIVED_TIME, d->last_ms);
+    entity_add_int(row, COLUMN_DELIVERIES, d->count);
+    entity_add_text(row, COLUMN_LAST_DELIVERY_ID, d->last_id);
+}
+
+/* CustomerInfo as Microsoft's connector writes it; cut like any other column when it is too long. */
+static bool add_customer_info(struct entity *row, const struct customer *customer, struct arena *arena)
+{
+    struct buf text = BUF_INIT(LIMIT_REQUEST_ARENA);
+    struct span copy;
+    bool ok = lead_customer_info(&text, customer, NULL) == ST_OK && arena_copy(arena, buf_span(&text), &copy);
+    if (ok)
+        entity_add_text(row, "CustomerInfo", copy);
+    buf_release(&text);
+    return ok;
+}
+
+bool row_of_lead(struct entity *row, const struct delivery *delivery, const struct deliveries *deliveries,
+                 struct arena *arena)
+{
+    const struct lead *lead = delivery->lead;
+    struct span key = row_key_of_lead(lead, arena);
+    char created[CLOCK_TEXT_BYTES];
+    struct span created_text;
+    clock_iso_time(deliveries->first_ms, created);
+    if (!key.len || !entity_init(row, span_of(lead->partition), key, arena) ||
+        !arena_copy(arena, span_of(created), &created_text))
+        return false;
+
+    /* Microsoft's columns */
+    entity_add_text(row, "ActionCode", lead->action_code);
+    entity_add_text(row, "CreatedTime", created_text);
+    if (!add_customer_info(row, &lead->customer, arena))
+        return false;
+    entity_add_text(row, "Description", lead->description);
+    entity_add_text(row, "LeadSource", lead->lead_source);
+    entity_add_text(row, "OfferDisplayName", lead->offer_title);
+    entity_add_text(row, "ProductId", lead->product_id);
+
+    /* Ours */
+    entity_add_text(row, "FirstName", lead->customer.first_name);
+    entity_add_text(row, "LastName", lead->customer.last_name);
+    entity_add_text(row, "Email", lead->customer.email);
+    entity_add_text(row, "Phone", lead->customer.phone);
+    entity_add_text(row, "Country", lead->customer.country);
+    entity_add_text(row, "Company", lead->customer.company);
+    entity_add_text(row, "Title", lead->customer.title);
+    entity_add_text(row, "Source", lead->source);
+    entity_add_text(row, "Action", lead->action);
+    entity_add_text(row, "PublisherId", lead->publisher_id);
+    entity_add_text(row, "OfferId", lead->offer_id);
+    add_deliveries(row, deliveries);
+    entity_add_text(row, COLUMN_DELIVERY_ID, deliveries->first_id);
+    entity_add_bool(row, "IsTest", lead->is_test);
+    entity_add_bool(row, "DoNotContact", lead->do_not_contact);
+    entity_add_bool(row, "PersonalDataWithheld", lead->withheld);
+    entity_add_text(row, "Campaign", lead->campaign);
+    entity_add_text(row, "KeyName", delivery->key_name);
+    return entity_add_long_text(row, "Payload", lead->payload, arena);
+}
+
+bool row_of_repeat(struct entity *row, const struct delivery *delivery, const struct deliveries *deliveries,
+                   struct arena *arena)
+{
+    struct span key = row_key_of_lead(delivery->lead, arena);
+    if (!key.len || !entity_init(row, span_of(delivery->lead->partition), key, arena))
+        return false;
+    add_deliveries(row, deliveries);
+    return true;
+}
+
+struct deliveries row_deliveries(const struct entity *row)
+{
+    struct deliveries d = {
+        .count = (int32_t)entity_number(row, COLUMN_DELIVERIES, 1),
+        .first_ms = entity_number(row, COLUMN_RECEIVED_TIME, row->timestamp_ms),
+        .last_ms = entity_number(row, COLUMN_LAST_RECEIVED_TIME, row->timestamp_ms),
+        .first_id = entity_text(row, COLUMN_DELIVERY_ID),
+        .last_id = entity_text(row, COLUMN_LAST_DELIVERY_ID),
+    };
+    return d;
+}
+
+/* Copies a key part into a fixed array; what does not fit stays blank. */
+static void copy_text(char *to, size_t room, struct span from)
+{
+    if (from.len >= room)
+        from.len = 0;
+    if (from.len)
+        memcpy(to, from.ptr, from.len);
+    to[from.len] = '\0';
+}
+
+void lead_of_row(const struct entity *row, struct lead *lead)
+{
+    *lead = (struct lead){
+        .customer =
+            {
+                .first_name = entity_text(row, "FirstName"),
+                .last_name = entity_text(row, "LastName"),
+                .email = entity_text(row, "Email"),
+                .phone = entity_text(row, "Phone"),
+                .country = entity_text(row, "Country"),
+                .company = entity_text(row, "Company"),
+                .title = entity_text(row, "Title"),
+            },
+        .lead_source = entity_text(row, "LeadSource"),
+        .action_code = entity_text(row, "ActionCode"),
+        .offer_title = entity_text(row, "OfferDisplayName"),
+        .description = entity_text(row, "Description"),
+        .product_id = entity_text(row, "ProductId"),
+        .source = entity_text(row, "Source"),
+        .action = entity_text(row, "Action"),
+        .publisher_id = entity_text(row, "PublisherId"),
+        .offer_id = entity_text(row, "OfferId"),
+        .campaign = entity_text(row, "Campaign"),
+        .is_test = entity_number(row, "IsTest", 0) != 0,
+        .do_not_contact = entity_number(row, "DoNotContact", 0) != 0,
+        .withheld = entity_number(row, "PersonalDataWithheld", 0) != 0,
+    };
+    copy_text(lead->partition, sizeof lead->partition, row->partition_key);
+    struct span key = row->row_key;
+    size_t dash = span_find(key, '-');
+    if (dash != SPAN_NONE) {
+        copy_text(lead->contact, sizeof lead->contact, span_cut(key, 0, dash));
+        copy_text(lead->content, sizeof lead->content, span_from(key, dash + 1));
+    }
+}
+
+bool row_of_mail(struct entity *row, const struct delivery *delivery, struct span recipient,
+                 unsigned int number, bool came_back, struct arena *arena)
+{
+    char digits[12];
+    struct span digits_copy;
+    (void)snprintf(digits, sizeof digits, "%u", number);
+    struct span lead_key = row_key_of_lead(delivery->lead, arena);
+    if (!lead_key.len || !arena_copy(arena, span_of(digits), &digits_copy))
+        return false;
+    const struct span parts[] = {SPAN_LIT(MAIL_KEY_FIRST), lead_key,      SPAN_LIT("-"),
+                                 span_of(delivery->id),    SPAN_LIT("-"), digits_copy};
+    struct span key = join(arena, parts, sizeof parts / sizeof parts[0]);
+    if (!key.len || !entity_init(row, span_of(delivery->lead->partition), key, arena))
+        return false;
+    entity_add_text(row, "Recipient", recipient);
+    entity_add_text(row, "State", span_of(STATE_NAMES[MAIL_STATE_WAITING]));
+    entity_add_bool(row, "CameBack", came_back);
+    entity_add_time(row, COLUMN_RECEIVED_TIME, delivery->received_ms);
+    return true;
+}
+
+bool row_of_mail_state(struct entity *row, const struct entity *old, const struct mail_row *mail,
+                       struct span message, struct arena *arena)
+{
+    if (!entity_init(row, old->partition_key, old->row_key, arena))
+        return false;
+    row->etag = old->etag;
+    entity_add_text(row, "State", span_of(STATE_NAMES[mail->state]));
+    /* Merging cannot remove a column; a dash stands for "nobody" and "nothing". */
+    entity_add_text(row, "Owner", mail->owner.len ? mail->owner : SPAN_LIT("-"));
+    entity_add_int(row, "Tries", mail->tries);
+    entity_add_int(row, "Ambiguous", mail->ambiguous);
+    entity_add_time(row, "NextTime", mail->next_ms);
+    entity_add_text(row, "Error", mail->error.len ? mail->error : SPAN_LIT("-"));
+    return message.len == 0 || entity_add_long_text(row, "Message", message, arena);
+}
+
+enum status mail_of_row(const struct entity *row, struct mail_row *mail, struct fail *why)
+{
+    const size_t lead_key_len = LEAD_ROW_KEY_TEXT;
+    struct span prefix = SPAN_LIT(MAIL_KEY_FIRST);
+    struct span rest = span_from(row->row_key, prefix.len);
+    /* <contact>-<content> "-" <delivery> "-" <number> */
+    if (!span_starts(row->row_key, prefix) || rest.len < lead_key_len + LEAD_DELIVERY_TEXT + 3 ||
+        rest.ptr[lead_key_len] != '-' || rest.ptr[lead_key_len + 1 + LEAD_DELIVERY_TEXT] != '-')
+        return fail_set(why, ST_INVALID, 0, "a row among the mails has a key of another form");
+    *mail = (struct mail_row){
+        .recipient = entity_text(row, "Recipient"),
+        .recipient_number = span_from(rest, lead_key_len + LEAD_DELIVERY_TEXT + 2),
+        .delivery_id = span_cut(rest, lead_key_len + 1, LEAD_DELIVERY_TEXT),
+        .lead_row_key = span_cut(rest, 0, lead_key_len),
+        .came_back = entity_number(row, "CameBack", 0) != 0,
+        .received_ms = entity_number(row, COLUMN_RECEIVED_TIME, row->timestamp_ms),
+        .owner = entity_text(row, "Owner"),
+        .tries = (int32_t)entity_number(row, "Tries", 0),
+        .ambiguous = (int32_t)entity_number(row, "Ambiguous", 0),
+        .next_ms = entity_number(row, "NextTime", 0),
+        .error = entity_text(row, "Error"),
+    };
+    struct span state = entity_text(row, "State");
+    for (enum mail_state s = MAIL_STATE_WAITING; s <= MAIL_STATE_PARKED; s++) {
+        if (span_eq(state, span_of(STATE_NAMES[s]))) {
+            mail->state = s;
+            return ST_OK;
+        }
+    }
+    return fail_set(why, ST_INVALID, 0, "a mail's row has an unknown state");
+}
+
+bool row_of_quarantined(struct entity *row, const struct quarantined *item, struct arena *arena)
+{
+    char time[24];
+    struct span time_copy;
+    /* Thirteen digits of milliseconds: keys sort by time until the year 2286. */
+    (void)snprintf(time, sizeof time, "%013lld-", (long long)item->received_ms);
+    if (!arena_copy(arena, span_of(time), &time_copy))
+        return false;
+    const struct span parts[] = {time_copy, span_of(item->id)};
+    struct span key = join(arena, parts, 2);
+    if (!key.len || !entity_init(row, SPAN_LIT(QUARANTINE_PARTITION), key, arena))
+        return false;
+    entity_add_text(row, COLUMN_DELIVERY_ID, span_of(item->id));
+    entity_add_time(row, COLUMN_RECEIVED_TIME, item->received_ms);
+    entity_add_text(row, "KeyName", item->key_name);
+    entity_add_text(row, "ContentType", item->content_type);
+    entity_add_text(row, "Reason", item->reason);
+    entity_add_int(row, "BodyBytes", (int32_t)item->body.len);
+    return entity_add_long_binary(row, "Body", item->body, arena);
+}
+
+bool row_of_offer(struct entity *row, const struct offer *offer, struct arena *arena)
+{
+    if (!entity_init(row, SPAN_LIT(OFFERS_PARTITION), offer->partition, arena))
+        return false;
+    entity_add_text(row, "Title", offer->title);
+    if (offer->first_ms)
+        entity_add_time(row, "FirstLeadTime", offer->first_ms);
+    entity_add_time(row, "LastLeadTime", offer->last_ms);
+    return true;
+}
+
+struct offer offer_of_row(const struct entity *row)
+{
+    return (struct offer){
+        .partition = row->row_key,
+        .title = entity_text(row, "Title"),
+        .first_ms = entity_number(row, "FirstLeadTime", 0),
+        .last_ms = entity_number(row, "LastLeadTime", 0),
+    };
+}

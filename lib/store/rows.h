@@ -1,0 +1,122 @@
+/* rows.h - the rows that leadhook keeps, as entities: columns and keys.
+ *
+ * The one place that knows the names of columns.  Leads carry the columns that
+ * Microsoft's own table connector writes, and ours.  What is longer than a
+ * column may be is cut at a character; the whole stays in Payload.
+ */
+#ifndef LEAD_ROWS_H
+#define LEAD_ROWS_H
+
+#include "lib/lead/lead.h"
+#include "lib/table/entity.h"
+
+/* Columns that the rules read or change after the first write. */
+#define COLUMN_DELIVERIES         "Deliveries"
+#define COLUMN_DELIVERY_ID        "DeliveryId"
+#define COLUMN_LAST_DELIVERY_ID   "LastDeliveryId"
+#define COLUMN_RECEIVED_TIME      "ReceivedTime"
+#define COLUMN_LAST_RECEIVED_TIME "LastReceivedTime"
+#define COLUMN_NOTIFIED_TIME      "NotifiedTime"
+/* What a repeat has to know of the row it repeats, as a select list. */
+#define COLUMNS_OF_REPEAT                                                                                    \
+    "PartitionKey,RowKey,Timestamp,Deliveries,DeliveryId,LastDeliveryId,ReceivedTime,LastReceivedTime"
+
+/* One request's lead on its way into the store. */
+struct delivery {
+    const struct lead *lead;
+    char id[LEAD_DELIVERY_TEXT +
+            1]; /* DeliveryId: 128 random bits, the public name in replies, logs and mail */
+    int64_t received_ms;
+    struct span key_name;
+};
+
+/* How often and when a row's lead was delivered. */
+struct deliveries {
+    int32_t count;
+    int64_t first_ms;
+    int64_t last_ms;
+    struct span first_id;
+    struct span last_id;
+};
+
+/* The row of a lead: all columns.  false: no memory. */
+MUST_CHECK bool row_of_lead(struct entity *row, const struct delivery *delivery,
+                            const struct deliveries *deliveries, struct arena *arena);
+/* The columns of a row that another delivery changes. */
+MUST_CHECK bool row_of_repeat(struct entity *row, const struct delivery *delivery,
+                              const struct deliveries *deliveries, struct arena *arena);
+struct deliveries row_deliveries(const struct entity *row);
+
+/* Back from a row to the lead, for a mail or a list; spans point into the row. */
+void lead_of_row(const struct entity *row, struct lead *lead);
+
+/* "<contact>-<content>" of a lead; the arena's. Blank: no memory. */
+struct span row_key_of_lead(const struct lead *lead, struct arena *arena);
+
+/* A mail still to send. */
+enum mail_state {
+    MAIL_STATE_WAITING,
+    MAIL_STATE_CLAIMED, /* someone is about to send it; nothing was sent */
+    MAIL_STATE_SENDING, /* the final bytes were about to go out */
+    MAIL_STATE_PARKED   /* given up; a person has to look */
+};
+
+struct mail_row {
+    struct span recipient;
+    struct span recipient_number;
+    struct span delivery_id;
+    struct span lead_row_key;
+    bool came_back;
+    int64_t received_ms; /* of the delivery it tells of */
+    enum mail_state state;
+    struct span owner; /* who claimed it */
+    int32_t tries;     /* definite failures so far */
+    int32_t ambiguous; /* attempts whose outcome is not known */
+    int64_t next_ms;   /* not before, by the store's clock */
+    struct span error; /* why the last attempt failed */
+};
+
+/* RowKeys of mails: MAIL_KEY_FIRST <= key < MAIL_KEY_END. */
+#define MAIL_KEY_FIRST "~mail-"
+#define MAIL_KEY_END   "~mail."
+
+/* One mail to recipient number `number` about this delivery. */
+MUST_CHECK bool row_of_mail(struct entity *row, const struct delivery *delivery, struct span recipient,
+                            unsigned int number, bool came_back, struct arena *arena);
+/* Changes of a mail's life: state, owner, counters, time, error and, with a message, the message. */
+MUST_CHECK bool row_of_mail_state(struct entity *row, const struct entity *old, const struct mail_row *mail,
+                                  struct span message, struct arena *arena);
+/* ST_INVALID: the key is not that of a mail. */
+MUST_CHECK enum status mail_of_row(const struct entity *row, struct mail_row *mail, struct fail *why);
+
+/* "~mail-<contact>-<content>-": where the mails of a lead begin. */
+struct span mail_prefix_of_lead(struct span lead_row_key, struct arena *arena);
+/* The first key behind all keys that begin with prefix; blank: no memory. */
+struct span key_after_prefix(struct span prefix, struct arena *arena);
+
+/* Quarantine: what came with a good key and could not be taken. */
+#define QUARANTINE_PARTITION "quarantine"
+
+struct quarantined {
+    char id[LEAD_DELIVERY_TEXT + 1];
+    int64_t received_ms;
+    struct span key_name;
+    struct span content_type;
+    struct span reason; /* from a struct fail: no personal data */
+    struct span body;
+};
+MUST_CHECK bool row_of_quarantined(struct entity *row, const struct quarantined *item, struct arena *arena);
+
+/* The offers directory: where leads are, so that nobody has to scan the table. */
+#define OFFERS_PARTITION "offers"
+
+struct offer {
+    struct span partition;
+    struct span title;
+    int64_t first_ms;
+    int64_t last_ms;
+};
+MUST_CHECK bool row_of_offer(struct entity *row, const struct offer *offer, struct arena *arena);
+struct offer offer_of_row(const struct entity *row);
+
+#endif

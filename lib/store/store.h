@@ -1,0 +1,60 @@
+/* store.h - where leads are kept: the Table service or a SQLite database.
+ *
+ * Both stores keep entities (lib/table/entity.h) and know the same five
+ * operations; every rule about leads, mails and quarantine is written once, on
+ * top of them.  A struct store is one connection and belongs to one thread;
+ * any number of connections, processes and (with the Table service) hosts may
+ * work on the same data.
+ *
+ * Every call is bounded by deadline_ms (monotonic clock).  Statuses are those of
+ * lib/table/client.h; sqlite adds ST_AGAIN when another process keeps the
+ * database locked and ST_IO for a disk that is full, read-only or broken.
+ */
+#ifndef LEAD_STORE_H
+#define LEAD_STORE_H
+
+#include "lib/table/client.h"
+
+struct store;
+
+/* Opens the database at path, and makes it (mode 0600) with its tables when it
+ * is not there.  Nothing is accepted before the files are durably in their
+ * directory. */
+MUST_CHECK enum status store_open_sqlite(const char *path, struct store **store, struct fail *why);
+
+/* Makes no connection yet: that happens with the first operation. */
+MUST_CHECK enum status store_open_table(const struct table_options *options, struct store **store,
+                                        struct fail *why);
+
+void store_close(struct store *store);
+
+/* Whether one transaction may hold rows of different partitions (sqlite). */
+bool store_joins_partitions(const struct store *store);
+
+/* All operations take effect, or none.  Durable when this returns ST_OK.  At
+ * most LIMIT_BATCH_OPERATIONS, of one partition unless store_joins_partitions,
+ * each with a key of its own.  On ST_EXISTS, ST_CHANGED, ST_NOT_FOUND,
+ * ST_INVALID and ST_TOO_LARGE *failed is the operation's index or NO_INDEX. */
+MUST_CHECK enum status store_transact(struct store *store, enum table_id table,
+                                      const struct operation *operations, size_t count, int64_t deadline_ms,
+                                      size_t *failed, struct fail *why);
+
+/* rows[i] becomes the entity of row_keys[i], or NULL where there is none.
+ * select is a hint: a comma-separated list of the columns needed, or NULL. */
+MUST_CHECK enum status store_get_many(struct store *store, enum table_id table, struct span partition_key,
+                                      const struct span *row_keys, size_t count, const char *select,
+                                      int64_t deadline_ms, struct arena *arena, struct entity **rows,
+                                      struct fail *why);
+
+/* One page in key order.  Results live in the arena. */
+MUST_CHECK enum status store_query(struct store *store, const struct query *query, int64_t deadline_ms,
+                                   struct arena *arena, struct page *page, struct fail *why);
+
+/* Whether a lead could be written durably now: sqlite takes the write lock, the
+ * Table service answers a point query with these credentials. */
+MUST_CHECK enum status store_probe(struct store *store, int64_t deadline_ms, struct fail *why);
+
+/* The clock that entities' timestamps come from. */
+int64_t store_now_ms(const struct store *store);
+
+#endif

@@ -1,0 +1,26 @@
+/* store_internal.h - what an implementation of store.h provides; for lib/store only. */
+#ifndef LEAD_STORE_INTERNAL_H
+#define LEAD_STORE_INTERNAL_H
+
+#include "lib/store/store.h"
+
+struct store_functions {
+    bool joins_partitions;
+    void (*close)(struct store *store);
+    enum status (*transact)(struct store *store, enum table_id table, const struct operation *operations,
+                            size_t count, int64_t deadline_ms, size_t *failed, struct fail *why);
+    enum status (*get_many)(struct store *store, enum table_id table, struct span partition_key,
+                            const struct span *row_keys, size_t count, const char *select,
+                            int64_t deadline_ms, struct arena *arena, struct entity **rows, struct fail *why);
+    enum status (*query)(struct store *store, const struct query *query, int64_t deadline_ms,
+                         struct arena *arena, struct page *page, struct fail *why);
+    enum status (*probe)(struct store *store, int64_t deadline_ms, struct fail *why);
+    int64_t (*now_ms)(const struct store *store);
+};
+
+/* The first member of each implementation's own struct. */
+struct store {
+    const struct store_functions *functions;
+};
+
+#endif

@@ -1,0 +1,485 @@
+/* SQLite as a store: the embedded default.
+ *
+ * One table holds the entities of both kinds, each as the JSON that the Table
+ * service would be sent; a view shows the leads' columns to people with the
+ * sqlite3 program.
+ *
+ * Commit instant: the return of COMMIT.  With journal_mode=WAL and
+ * synchronous=FULL SQLite has then fsynced the log; WAL with NORMAL and the
+ * default DELETE journal with FULL were both measured to lose a committed row
+ * at a power cut.  SQLite ignores a failed fsync of the directory after it made
+ * the log, so we make the log and sync the directory before the first commit,
+ * and keep the log when the last connection closes.
+ *
+ * A row's version is a random number drawn at every write, which serves as its
+ * ETag: unlike a counter it does not come back when a row is deleted and made
+ * again.
+ */
+#include "lib/store/store.h"
+
+/* System */
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Libraries */
+#include <sqlite3.h>
+
+/* L0 */
+#include "lib/base/clock.h"
+
+/* L6 */
+#include "lib/store/store_internal.h"
+
+enum statement {
+    SQL_BEGIN,
+    SQL_COMMIT,
+    SQL_ROLLBACK,
+    SQL_INSERT,
+    SQL_MERGE,
+    SQL_DELETE,
+    SQL_GET,
+    SQL_QUERY,
+    SQL_COUNT
+};
+
+/* Parameters: ?1 table, ?2 partition, ?3 row key, ?4 time, ?5 properties, ?6 version or NULL for any. */
+static const char *const SQL[SQL_COUNT] = {
+    [SQL_BEGIN] = "BEGIN IMMEDIATE",
+    [SQL_COMMIT] = "COMMIT",
+    [SQL_ROLLBACK] = "ROLLBACK",
+    [SQL_INSERT] = "INSERT INTO entity(kind, partition_key, row_key, version, written_ms, properties)"
+                   " VALUES(?1, ?2, ?3, random(), ?4, ?5)",
+    [SQL_MERGE] = "UPDATE entity SET version = random(), written_ms = ?4,"
+                  " properties = json_patch(properties, ?5)"
+                  " WHERE kind = ?1 AND partition_key = ?2 AND row_key = ?3 AND (?6 IS NULL OR version = ?6)",
+    [SQL_DELETE] =
+        "DELETE FROM entity"
+        " WHERE kind = ?1 AND partition_key = ?2 AND row_key = ?3 AND (?6 IS NULL OR version = ?6)",
+    [SQL_GET] = "SELECT row_key, version, written_ms, properties FROM entity"
+                " WHERE kind = ?1 AND partition_key = ?2 AND row_key = ?3",
+    /* ?3 from, ?4 to or NULL, ?5 since or NULL, ?6 path of the since column, ?7 last row key seen or NULL, ?8 rows */
+    [SQL_QUERY] = "SELECT row_key, version, written_ms, properties FROM entity"
+                  " WHERE kind = ?1 AND partition_key = ?2 AND row_key >= ?3 AND (?4 IS NULL OR row_key < ?4)"
+                  " AND (?5 IS NULL OR json_extract(properties, ?6) >= ?5) AND (?7 IS NULL OR row_key > ?7)"
+                  " ORDER BY row_key LIMIT ?8",
+};
+
+static const char SCHEMA[] =
+    "CREATE TABLE IF NOT EXISTS entity("
+    " kind INTEGER NOT NULL," /* enum table_id */
+    " partition_key TEXT NOT NULL,"
+    " row_key TEXT NOT NULL,"
+    " version INTEGER NOT NULL,"    /* random, new at every write */
+    " written_ms INTEGER NOT NULL," /* wall clock, milliseconds */
+    " properties TEXT NOT NULL,"    /* JSON as the Table service takes it */
+    " PRIMARY KEY(kind, partition_key, row_key));"
+    "CREATE VIEW IF NOT EXISTS leads AS SELECT"
+    " json_extract(properties, '$.ReceivedTime') AS ReceivedTime, partition_key AS Offer,"
+    " json_extract(properties, '$.Action') AS Action, json_extract(properties, '$.FirstName') AS FirstName,"
+    " json_extract(properties, '$.LastName') AS LastName, json_extract(properties, '$.Email') AS Email,"
+    " json_extract(properties, '$.Phone') AS Phone, json_extract(properties, '$.Company') AS Company,"
+    " json_extract(properties, '$.Title') AS Title, json_extract(properties, '$.Country') AS Country,"
+    " json_extract(properties, '$.OfferDisplayName') AS OfferDisplayName,"
+    " json_extract(properties, '$.Description') AS Description,"
+    " json_extract(properties, '$.Source') AS Source, json_extract(properties, '$.Campaign') AS Campaign,"
+    " json_extract(properties, '$.IsTest') AS IsTest, json_extract(properties, '$.DoNotContact') AS DoNotContact,"
+    " json_extract(properties, '$.Deliveries') AS Deliveries,"
+    " json_extract(properties, '$.LastReceivedTime') AS LastReceivedTime,"
+    " json_extract(properties, '$.NotifiedTime') AS NotifiedTime,"
+    " json_extract(properties, '$.DeliveryId') AS DeliveryId, row_key AS RowKey"
+    " FROM entity WHERE kind = 0 AND row_key NOT LIKE '~%';";
+
+/* secure_delete: what is erased is overwritten.  cell_size_check finds damage early. */
+static const char PRAGMAS[] = "PRAGMA journal_mode = WAL;"
+                              "PRAGMA synchronous = FULL;"
+                              "PRAGMA secure_delete = ON;"
+                              "PRAGMA trusted_schema = OFF;"
+                              "PRAGMA cell_size_check = ON;";
+
+struct sqlite_store {
+    struct store base;
+    sqlite3 *db;
+    sqlite3_stmt *statements[SQL_COUNT];
+    struct buf json; /* the properties being written; kept between operations */
+};
+
+static struct sqlite_store *sqlite_of(struct store *store)
+{
+    return (struct sqlite_store *)store;
+}
+
+static enum status failed_with(int code, const char *what, struct fail *why)
+{
+    switch (code & 0xFF) {
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+    case SQLITE_INTERRUPT:
+        return fail_set(why, ST_AGAIN, 0, "cannot %s: the database is locked by another process", what);
+    case SQLITE_FULL:
+        return fail_set(why, ST_IO, 0, "cannot %s: the disk is full", what);
+    case SQLITE_NOMEM:
+        return fail_set(why, ST_NOMEM, 0, "cannot %s: out of memory", what);
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+        return fail_set(why, ST_IO, 0, "cannot %s: the database file is damaged (or is no database)", what);
+    case SQLITE_READONLY:
+    case SQLITE_CANTOPEN:
+    case SQLITE_PERM:
+        return fail_set(why, ST_IO, 0, "cannot %s: the database or its directory is not writable", what);
+    default:
+        return fail_set(why, ST_IO, 0, "cannot %s: SQLite says %s (%d)", what, sqlite3_errstr(code), code);
+    }
+}
+
+static void sqlite_store_close(struct store *store)
+{
+    struct sqlite_store *s = sqlite_of(store);
+    for (size_t i = 0; i < SQL_COUNT; i++)
+        sqlite3_finalize(s->statements[i]);
+    sqlite3_close(s->db);
+    buf_release(&s->json);
+    free(s);
+}
+
+static int bind_span(sqlite3_stmt *statement, int index, struct span text)
+{
+    /* A NULL pointer would bind SQL's NULL. */
+    return sqlite3_bind_text(statement, index, text.ptr ? text.ptr : "", (int)text.len, SQLITE_STATIC);
+}
+
+/* Waits for other processes' transactions no longer than the caller's deadline. */
+static void set_wait(struct sqlite_store *s, int64_t deadline_ms)
+{
+    int64_t left = deadline_ms - clock_monotonic_ms();
+    if (left > WAIT_SQLITE_BUSY_MS)
+        left = WAIT_SQLITE_BUSY_MS;
+    (void)sqlite3_busy_timeout(s->db, left > 0 ? (int)left : 0);
+}
+
+static int run(struct sqlite_store *s, enum statement which)
+{
+    sqlite3_stmt *statement = s->statements[which];
+    int code = sqlite3_step(statement);
+    int reset = sqlite3_reset(statement);
+    return code == SQLITE_DONE || code == SQLITE_ROW ? reset : code;
+}
+
+static bool bind_version(sqlite3_stmt *statement, struct span etag)
+{
+    if (span_eq(etag, SPAN_LIT("*")))
+        return sqlite3_bind_null(statement, 6) == SQLITE_OK;
+    char text[24];
+    if (etag.len == 0 || etag.len >= sizeof text)
+        return false;
+    memcpy(text, etag.ptr, etag.len);
+    text[etag.len] = '\0';
+    return sqlite3_bind_int64(statement, 6, strtoll(text, NULL, 10)) == SQLITE_OK;
+}
+
+static enum status row_status(struct sqlite_store *s, enum table_id table, const struct entity *e,
+                              struct fail *why)
+{
+    sqlite3_stmt *get = s->statements[SQL_GET];
+    int code = sqlite3_bind_int(get, 1, (int)table);
+    if (code == SQLITE_OK)
+        code = bind_span(get, 2, e->partition_key);
+    if (code == SQLITE_OK)
+        code = bind_span(get, 3, e->row_key);
+    if (code == SQLITE_OK)
+        code = sqlite3_step(get);
+    (void)sqlite3_reset(get);
+    if (code == SQLITE_ROW)
+        return fail_set(why, ST_CHANGED, 0, "the row was changed by someone else");
+    if (code == SQLITE_DONE)
+        return fail_set(why, ST_NOT_FOUND, 0, "the row is not there");
+    return failed_with(code, "read", why);
+}
+
+static enum status apply(struct sqlite_store *s, enum table_id table, const struct operation *operation,
+                         struct fail *why)
+{
+    static const enum statement statements[] = {
+        [OPERATION_INSERT] = SQL_INSERT, [OPERATION_MERGE] = SQL_MERGE, [OPERATION_DELETE] = SQL_DELETE};
+    const struct entity *e = &operation->entity;
+    sqlite3_stmt *statement = s->statements[statements[operation->kind]];
+
+    enum status status = entity_check(e, why);
+    if (status != ST_OK)
+        return status;
+    int code = sqlite3_bind_int(statement, 1, (int)table);
+    if (code == SQLITE_OK)
+        code = bind_span(statement, 2, e->partition_key);
+    if (code == SQLITE_OK)
+        code = bind_span(statement, 3, e->row_key);
+    if (code == SQLITE_OK && operation->kind != OPERATION_DELETE) {
+        buf_reset(&s->json);
+        status = entity_write(&s->json, e, why);
+        if (status != ST_OK)
+            return status;
+        code = sqlite3_bind_int64(statement, 4, clock_wall_ms());
+        if (code == SQLITE_OK)
+            code = bind_span(statement, 5, buf_span(&s->json));
+    }
+    if (code == SQLITE_OK && operation->kind != OPERATION_INSERT && !bind_version(statement, e->etag))
+        return fail_set(why, ST_BUG, 0, "an operation came without a usable etag");
+    if (code == SQLITE_OK)
+        code = run(s, statements[operation->kind]);
+    if ((code & 0xFF) == SQLITE_CONSTRAINT)
+        return fail_set(why, ST_EXISTS, 0, "the row exists already");
+    if (code != SQLITE_OK)
+        return failed_with(code, "write", why);
+    if (sqlite3_changes(s->db) == 0)
+        return row_status(s, table, e, why);
+    return ST_OK;
+}
+
+static enum status transact(struct store *store, enum table_id table, const struct operation *operations,
+                            size_t count, int64_t deadline_ms, size_t *failed, struct fail *why)
+{
+    struct sqlite_store *s = sqlite_of(store);
+    set_wait(s, deadline_ms);
+    int code = run(s, SQL_BEGIN);
+    if (code != SQLITE_OK)
+        return failed_with(code, "begin a transaction", why);
+    enum status status = ST_OK;
+    size_t index = 0;
+    for (; index < count && status == ST_OK; index++)
+        status = apply(s, table, &operations[index], why);
+    if (status == ST_OK) {
+        code = run(s, SQL_COMMIT);
+        if (code != SQLITE_OK)
+            status = failed_with(code, "commit", why);
+    } else {
+        *failed = index - 1;
+    }
+    /* Some errors have already rolled back by themselves. */
+    if (status != ST_OK && !sqlite3_get_autocommit(s->db))
+        (void)run(s, SQL_ROLLBACK);
+    return status;
+}
+
+/* Copies the statement's current row. */
+static enum status read_row(sqlite3_stmt *statement, struct span partition_key, struct arena *arena,
+                            struct entity *row, struct fail *why)
+{
+    static const struct json_limits limits = {.depth = 1, .values = 2 * LIMIT_PROPERTIES + 8};
+    struct span json = {(const char *)sqlite3_column_text(statement, 3),
+                        (size_t)sqlite3_column_bytes(statement, 3)};
+    struct span key = {(const char *)sqlite3_column_text(statement, 0),
+                       (size_t)sqlite3_column_bytes(statement, 0)};
+    struct span version = {(const char *)sqlite3_column_text(statement, 1),
+                           (size_t)sqlite3_column_bytes(statement, 1)};
+    struct span copy;
+    const struct json *object;
+    if (!arena_copy(arena, json, &copy))
+        return fail_set(why, ST_NOMEM, 0, "no memory for a row");
+    enum status status = json_read(copy, &limits, arena, &object, NULL, why);
+    if (status == ST_OK)
+        status = entity_read(object, arena, row, why);
+    if (status != ST_OK)
+        return status;
+    if (!arena_copy(arena, key, &row->row_key) || !arena_copy(arena, version, &row->etag) ||
+        !arena_copy(arena, partition_key, &row->partition_key))
+        return fail_set(why, ST_NOMEM, 0, "no memory for a row");
+    row->timestamp_ms = sqlite3_column_int64(statement, 2);
+    return ST_OK;
+}
+
+static enum status get_one(struct sqlite_store *s, enum table_id table, struct span partition_key,
+                           struct span row_key, struct arena *arena, struct entity **row, struct fail *why)
+{
+    sqlite3_stmt *get = s->statements[SQL_GET];
+    int code = sqlite3_bind_int(get, 1, (int)table);
+    if (code == SQLITE_OK)
+        code = bind_span(get, 2, partition_key);
+    if (code == SQLITE_OK)
+        code = bind_span(get, 3, row_key);
+    if (code == SQLITE_OK)
+        code = sqlite3_step(get);
+    enum status status = ST_OK;
+    *row = NULL;
+    if (code == SQLITE_ROW) {
+        struct entity *found = arena_alloc(arena, sizeof *found);
+        status = found ? read_row(get, partition_key, arena, found, why)
+                       : fail_set(why, ST_NOMEM, 0, "no memory for a row");
+        *row = found;
+    } else if (code != SQLITE_DONE) {
+        status = failed_with(code, "read", why);
+    }
+    (void)sqlite3_reset(get);
+    return status;
+}
+
+static enum status get_many(struct store *store, enum table_id table, struct span partition_key,
+                            const struct span *row_keys, size_t count, const char *select,
+                            int64_t deadline_ms, struct arena *arena, struct entity **rows, struct fail *why)
+{
+    (void)select; /* the row is one value here */
+    struct sqlite_store *s = sqlite_of(store);
+    set_wait(s, deadline_ms);
+    for (size_t i = 0; i < count; i++) {
+        enum status status = get_one(s, table, partition_key, row_keys[i], arena, &rows[i], why);
+        if (status != ST_OK)
+            return status;
+    }
+    return ST_OK;
+}
+
+static int bind_query(sqlite3_stmt *statement, const struct query *q, const char *since, const char *path)
+{
+    int code = sqlite3_bind_int(statement, 1, (int)q->table);
+    if (code == SQLITE_OK)
+        code = bind_span(statement, 2, q->partition_key);
+    if (code == SQLITE_OK)
+        code = bind_span(statement, 3, q->from);
+    if (code == SQLITE_OK)
+        code = q->to.len ? bind_span(statement, 4, q->to) : sqlite3_bind_null(statement, 4);
+    if (code == SQLITE_OK)
+        code = sqlite3_bind_text(statement, 5, since, -1, SQLITE_STATIC); /* NULL binds SQL's NULL */
+    if (code == SQLITE_OK)
+        code = sqlite3_bind_text(statement, 6, path, -1, SQLITE_STATIC);
+    if (code == SQLITE_OK)
+        code = q->next.len ? bind_span(statement, 7, q->next) : sqlite3_bind_null(statement, 7);
+    if (code == SQLITE_OK)
+        code = sqlite3_bind_int64(statement, 8, (sqlite3_int64)q->limit);
+    return code;
+}
+
+static enum status query(struct store *store, const struct query *q, int64_t deadline_ms, struct arena *arena,
+                         struct page *page, struct fail *why)
+{
+    struct sqlite_store *s = sqlite_of(store);
+    sqlite3_stmt *statement = s->statements[SQL_QUERY];
+    char since[CLOCK_TEXT_BYTES];
+    struct buf path = BUF_INIT(LIMIT_PROPERTY_NAME + 8);
+    struct page result = {.rows = arena_array(arena, q->limit, sizeof *result.rows)};
+    enum status status = ST_OK;
+    if (!result.rows)
+        return fail_set(why, ST_NOMEM, 0, "no memory for rows");
+    if (q->since_column) {
+        clock_iso_time(q->since_ms, since);
+        buf_addf(&path, "$.%s", q->since_column);
+    }
+    set_wait(s, deadline_ms);
+    int code = bind_query(statement, q, q->since_column ? since : NULL, path.data);
+    while (code == SQLITE_OK && status == ST_OK && result.count < q->limit) {
+        int step = sqlite3_step(statement);
+        if (step == SQLITE_DONE)
+            break;
+        if (step != SQLITE_ROW)
+            code = step;
+        else
+            status = read_row(statement, q->partition_key, arena, &result.rows[result.count++], why);
+    }
+    (void)sqlite3_reset(statement);
+    buf_release(&path);
+    if (code != SQLITE_OK)
+        return failed_with(code, "read", why);
+    if (status != ST_OK)
+        return status;
+    if (result.count == q->limit)
+        result.next = result.rows[result.count - 1].row_key;
+    *page = result;
+    return ST_OK;
+}
+
+static enum status probe(struct store *store, int64_t deadline_ms, struct fail *why)
+{
+    struct sqlite_store *s = sqlite_of(store);
+    set_wait(s, deadline_ms);
+    int code = run(s, SQL_BEGIN);
+    if (code == SQLITE_OK)
+        code = run(s, SQL_ROLLBACK);
+    return code == SQLITE_OK ? ST_OK : failed_with(code, "take the write lock", why);
+}
+
+static int64_t now_ms(const struct store *store)
+{
+    (void)store;
+    return clock_wall_ms();
+}
+
+static const struct store_functions FUNCTIONS = {
+    .joins_partitions = true,
+    .close = sqlite_store_close,
+    .transact = transact,
+    .get_many = get_many,
+    .query = query,
+    .probe = probe,
+    .now_ms = now_ms,
+};
+
+/* The file is made by us so that nobody else may read it from the beginning; SQLite gives its log the same mode. */
+static enum status make_file(const char *path, struct fail *why)
+{
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return fail_set(why, ST_IO, errno, "cannot open the database '%s'", path);
+    (void)close(fd);
+    return ST_OK;
+}
+
+static enum status sync_directory(const char *path, struct fail *why)
+{
+    char *copy = strdup(path); /* dirname changes its argument */
+    if (!copy)
+        return fail_set(why, ST_NOMEM, 0, "no memory to open the database");
+    int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    enum status status = ST_OK;
+    if (fd < 0 || fsync(fd) != 0)
+        status = fail_set(why, ST_IO, errno, "cannot sync the directory of '%s'", path);
+    if (fd >= 0)
+        (void)close(fd);
+    free(copy);
+    return status;
+}
+
+static enum status open_database(struct sqlite_store *s, const char *path, struct fail *why)
+{
+    int keep_log = 1;
+    int code = sqlite3_open_v2(path, &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
+    if (code == SQLITE_OK)
+        code = sqlite3_busy_timeout(s->db, WAIT_SQLITE_BUSY_MS);
+    if (code == SQLITE_OK)
+        code = sqlite3_exec(s->db, PRAGMAS, NULL, NULL, NULL);
+    if (code == SQLITE_OK)
+        code = sqlite3_file_control(s->db, "main", SQLITE_FCNTL_PERSIST_WAL, &keep_log);
+    if (code == SQLITE_OK)
+        code = sqlite3_exec(s->db, SCHEMA, NULL, NULL, NULL);
+    for (size_t i = 0; i < SQL_COUNT && code == SQLITE_OK; i++)
+        code = sqlite3_prepare_v3(s->db, SQL[i], -1, SQLITE_PREPARE_PERSISTENT, &s->statements[i], NULL);
+    /* A transaction makes sure that the log exists before the directory is synced. */
+    if (code == SQLITE_OK)
+        code = run(s, SQL_BEGIN);
+    if (code == SQLITE_OK)
+        code = run(s, SQL_ROLLBACK);
+    if (code != SQLITE_OK) {
+        enum status status = failed_with(code, "open it", why);
+        fail_prefix(why, "database '%s'", path);
+        return status;
+    }
+    return sync_directory(path, why);
+}
+
+enum status store_open_sqlite(const char *path, struct store **store, struct fail *why)
+{
+    enum status status = make_file(path, why);
+    if (status != ST_OK)
+        return status;
+    struct sqlite_store *s = calloc(1, sizeof *s);
+    if (!s)
+        return fail_set(why, ST_NOMEM, 0, "no memory for a store");
+    s->base.functions = &FUNCTIONS;
+    s->json = BUF_INIT(LIMIT_ENTITY_JSON_BYTES);
+    status = open_database(s, path, why);
+    if (status != ST_OK) {
+        sqlite_store_close(&s->base);
+        return status;
+    }
+    *store = &s->base;
+    return ST_OK;
+}
