@@ -1,0 +1,618 @@
+/* The stores, the rules for leads on top of them, and group commit: one suite,
+ * run on SQLite and, when TABLE_CONNECTION names a Table service, on that too.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lib/base/clock.h"
+#include "lib/base/crypto.h"
+#include "lib/base/encode.h"
+#include "lib/net/http.h"
+#include "lib/store/committer.h"
+#include "lib/store/offers.h"
+
+#define HOUR_MS  (60 * 60 * 1000LL)
+#define START_MS 1763700000000LL
+
+struct fixture {
+    struct store *store;
+    struct arena arena;
+    char directory[64];
+    char path[96];
+    char partition[40]; /* a fresh one for every test, so that a shared table does no harm */
+    bool is_table;
+};
+
+static struct span recipients[] = {{"sales@example.com", 17}, {"boss@example.com", 16}};
+static const struct lead_rules rules = {
+    .repeat_window_ms = HOUR_MS, .recipients = recipients, .recipient_count = 2};
+
+static int64_t soon(void)
+{
+    return clock_monotonic_ms() + 10000;
+}
+
+static void random_hex(char *text, size_t digits)
+{
+    unsigned char bytes[32];
+    struct fail why;
+    assert_int_equal(crypto_random(bytes, digits / 2, &why), ST_OK);
+    hex_write(bytes, digits / 2, text);
+}
+
+static enum status open_store(void *context, struct store **store, struct fail *why)
+{
+    struct fixture *f = context;
+    if (!f->is_table)
+        return store_open_sqlite(f->path, store, why);
+    struct table_options options = {.connection = span_of(getenv("TABLE_CONNECTION")),
+                                    .table_name = SPAN_LIT("UnitTest")};
+    return store_open_table(&options, store, why);
+}
+
+static int set_up(void **state, bool is_table)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    struct fail why;
+    if (!f)
+        return -1;
+    f->is_table = is_table;
+    f->arena = ARENA_INIT(LIMIT_COMMIT_ARENA);
+    (void)snprintf(f->directory, sizeof f->directory, "/tmp/leadhook-store-XXXXXX");
+    if (!mkdtemp(f->directory))
+        return -1;
+    (void)snprintf(f->path, sizeof f->path, "%s/leads.db", f->directory);
+    memcpy(f->partition, "contoso.", 8);
+    random_hex(f->partition + 8, 16);
+    if (open_store(f, &f->store, &why) != ST_OK) {
+        print_error("%s\n", why.text);
+        return -1;
+    }
+    *state = f;
+    return 0;
+}
+
+static int set_up_sqlite(void **state)
+{
+    return set_up(state, false);
+}
+
+static int set_up_table(void **state)
+{
+    return set_up(state, true);
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *f = *state;
+    char command[160];
+    store_close(f->store);
+    arena_release(&f->arena);
+    (void)snprintf(command, sizeof command, "rm -rf %s", f->directory);
+    int rc = system(command);
+    free(f);
+    return rc;
+}
+
+/* A lead of the person `contact` with the body `content` (one hex digit each, repeated). */
+static struct lead_write *new_lead(struct fixture *f, char contact, char content, int64_t received_ms)
+{
+    struct lead *lead = arena_alloc(&f->arena, sizeof *lead);
+    struct lead_write *write = arena_alloc(&f->arena, sizeof *write);
+    assert_non_null(lead);
+    assert_non_null(write);
+    lead->customer.first_name = SPAN_LIT("J\xC3\xB6rg \"J\" <b>");
+    lead->customer.email = SPAN_LIT("joerg@example.com");
+    lead->action = SPAN_LIT("INS");
+    lead->offer_title = SPAN_LIT("Example Offer");
+    lead->payload = SPAN_LIT("{\"UserDetails\":{\"FirstName\":\"J\xC3\xB6rg\"}}");
+    memcpy(lead->partition, f->partition, sizeof f->partition);
+    memset(lead->contact, contact, LEAD_HASH_TEXT);
+    memset(lead->content, content, LEAD_HASH_TEXT);
+    write->delivery.lead = lead;
+    write->delivery.received_ms = received_ms;
+    write->delivery.key_name = SPAN_LIT("marketplace");
+    random_hex(write->delivery.id, LEAD_DELIVERY_TEXT);
+    return write;
+}
+
+static void commit(struct fixture *f, struct lead_write **leads, size_t count)
+{
+    leads_commit(f->store, &rules, leads, count, soon(), &f->arena);
+}
+
+static void commit_one(struct fixture *f, struct lead_write *lead)
+{
+    commit(f, &lead, 1);
+    if (lead->status != ST_OK)
+        print_error("%s\n", lead->why.text);
+    assert_int_equal(lead->status, ST_OK);
+}
+
+static struct page rows_between(struct fixture *f, const char *from, const char *to)
+{
+    struct query q = {.table = TABLE_LEADS,
+                      .partition_key = span_of(f->partition),
+                      .from = span_of(from),
+                      .to = span_of(to),
+                      .limit = 1000};
+    struct page page;
+    struct fail why;
+    assert_int_equal(store_query(f->store, &q, soon(), &f->arena, &page, &why), ST_OK);
+    return page;
+}
+
+static size_t lead_count(struct fixture *f)
+{
+    return rows_between(f, "0", "~").count;
+}
+
+static size_t mail_count(struct fixture *f)
+{
+    return rows_between(f, MAIL_KEY_FIRST, MAIL_KEY_END).count;
+}
+
+static const struct entity *only_lead(struct fixture *f)
+{
+    struct page page = rows_between(f, "0", "~");
+    assert_int_equal(page.count, 1);
+    return &page.rows[0];
+}
+
+static void test_new_lead(void **state)
+{
+    struct fixture *f = *state;
+    struct lead_write *lead = new_lead(f, 'a', '1', START_MS);
+    commit_one(f, lead);
+    assert_false(lead->is_repeat);
+    assert_true(lead->has_mail);
+    const struct entity *row = only_lead(f);
+    struct deliveries d = row_deliveries(row);
+    assert_int_equal(d.count, 1);
+    assert_int_equal(d.first_ms, START_MS);
+    assert_int_equal(d.last_ms, START_MS);
+    assert_true(span_eq(d.first_id, span_of(lead->delivery.id)));
+    assert_true(span_eq(entity_text(row, "FirstName"), SPAN_LIT("J\xC3\xB6rg \"J\" <b>")));
+    assert_true(span_eq(entity_text(row, "Payload"), lead->delivery.lead->payload));
+    assert_true(span_eq(entity_text(row, "KeyName"), SPAN_LIT("marketplace")));
+    assert_int_equal(entity_number(row, "IsTest", -1), 0);
+    assert_int_equal(mail_count(f), 2);
+
+    struct page mails = rows_between(f, MAIL_KEY_FIRST, MAIL_KEY_END);
+    struct mail_row mail;
+    assert_int_equal(mail_of_row(&mails.rows[1], &mail, NULL), ST_OK);
+    assert_true(span_eq(mail.recipient, recipients[1]));
+    assert_true(span_eq(mail.recipient_number, SPAN_LIT("2")));
+    assert_true(span_eq(mail.delivery_id, span_of(lead->delivery.id)));
+    assert_true(span_eq(mail.lead_row_key, row->row_key));
+    assert_int_equal(mail.state, MAIL_STATE_WAITING);
+    assert_int_equal(mail.received_ms, START_MS);
+    assert_false(mail.came_back);
+}
+
+/* The distance of two receipts decides about mail, whichever came first. */
+static void test_repeats(void **state)
+{
+    static const struct {
+        const char *name;
+        int64_t at_ms;
+        size_t mails;
+        int64_t first_ms;
+        int64_t last_ms;
+    } steps[] = {
+        {"first", START_MS, 2, START_MS, START_MS},
+        {"at once", START_MS, 2, START_MS, START_MS},
+        {"at the window", START_MS + HOUR_MS, 2, START_MS, START_MS + HOUR_MS},
+        {"just behind the window", START_MS + 2 * HOUR_MS + 1, 4, START_MS, START_MS + 2 * HOUR_MS + 1},
+        {"drained late, received early", START_MS - HOUR_MS, 6, START_MS - HOUR_MS,
+         START_MS + 2 * HOUR_MS + 1},
+    };
+    struct fixture *f = *state;
+    for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
+        struct lead_write *lead = new_lead(f, 'a', '1', steps[i].at_ms);
+        size_t before = i ? mail_count(f) : 0;
+        commit_one(f, lead);
+        struct deliveries d = row_deliveries(only_lead(f));
+        size_t mails = mail_count(f);
+        if (d.count != (int32_t)i + 1 || mails != steps[i].mails || d.first_ms != steps[i].first_ms ||
+            d.last_ms != steps[i].last_ms || lead->is_repeat != (i > 0) || lead->has_mail != (mails > before))
+            fail_msg("%s: got count %d mails %zu repeat %d has_mail %d, want count %zu mails %zu",
+                     steps[i].name, d.count, mails, lead->is_repeat, lead->has_mail, i + 1, steps[i].mails);
+        assert_true(span_eq(d.last_id, span_of(lead->delivery.id)));
+    }
+}
+
+/* What an attempt without an answer has written is recognised, and nothing is counted or mailed again. */
+static void test_own_write_again(void **state)
+{
+    struct fixture *f = *state;
+    struct lead_write *lead = new_lead(f, 'a', '1', START_MS);
+    commit_one(f, lead);
+    commit_one(f, lead);
+    assert_false(lead->is_repeat);
+    assert_int_equal(row_deliveries(only_lead(f)).count, 1);
+    assert_int_equal(mail_count(f), 2);
+
+    struct lead_write *repeat = new_lead(f, 'a', '1', START_MS + 3 * HOUR_MS);
+    commit_one(f, repeat);
+    commit_one(f, repeat);
+    assert_true(repeat->is_repeat);
+    assert_int_equal(row_deliveries(only_lead(f)).count, 2);
+    assert_int_equal(mail_count(f), 4);
+}
+
+/* A repeat whose mark was replaced by another one's: its mails exist, so they are not written twice. */
+static void test_own_mails_again(void **state)
+{
+    struct fixture *f = *state;
+    commit_one(f, new_lead(f, 'a', '1', START_MS));
+    struct lead_write *back = new_lead(f, 'a', '1', START_MS + 9 * HOUR_MS);
+    commit_one(f, back);
+    assert_int_equal(mail_count(f), 4);
+    commit_one(f, new_lead(f, 'a', '1', START_MS + 5 * HOUR_MS));
+    assert_int_equal(mail_count(f), 6);
+    back->delivery.received_ms = START_MS + 20 * HOUR_MS; /* so that the rule would send mail */
+    commit_one(f, back);
+    assert_int_equal(mail_count(f), 6);
+}
+
+static void test_equal_leads_in_one_call(void **state)
+{
+    struct fixture *f = *state;
+    struct lead_write *leads[] = {
+        new_lead(f, 'a', '1', START_MS), new_lead(f, 'b', '2', START_MS), new_lead(f, 'a', '1', START_MS + 1),
+        new_lead(f, 'a', '1', START_MS + 5 * HOUR_MS), new_lead(f, 'a', '1', START_MS + 9 * HOUR_MS)};
+    commit(f, leads, 5);
+    for (size_t i = 0; i < 5; i++)
+        assert_int_equal(leads[i]->status, ST_OK);
+    assert_false(leads[0]->is_repeat);
+    assert_false(leads[1]->is_repeat);
+    assert_true(leads[2]->is_repeat);
+    assert_false(leads[2]->has_mail);
+    assert_true(leads[3]->has_mail);
+    assert_true(leads[4]->has_mail);
+    assert_int_equal(lead_count(f), 2);
+    assert_int_equal(mail_count(f), 8);
+    struct page page = rows_between(f, "a", "b");
+    struct deliveries d = row_deliveries(&page.rows[0]);
+    assert_int_equal(d.count, 4);
+    assert_true(span_eq(d.last_id, span_of(leads[4]->delivery.id)));
+}
+
+/* A hundred leads of which half are there already. */
+static void test_half_repeats(void **state)
+{
+    static const char digits[] = "0123456789abcdef";
+    struct fixture *f = *state;
+    struct lead_write *leads[100];
+    for (size_t i = 0; i < 100; i++) {
+        leads[i] = new_lead(f, digits[i / 16], digits[i % 16], START_MS);
+    }
+    struct lead_write *half[50];
+    for (size_t i = 0; i < 50; i++) {
+        half[i] = new_lead(f, digits[2 * i / 16], digits[2 * i % 16], START_MS);
+    }
+    commit(f, half, 50);
+    commit(f, leads, 100);
+    for (size_t i = 0; i < 100; i++) {
+        if (leads[i]->status != ST_OK || leads[i]->is_repeat != (i % 2 == 0))
+            fail_msg("lead %zu: status %d (%s) repeat %d", i, leads[i]->status, leads[i]->why.text,
+                     leads[i]->is_repeat);
+    }
+    assert_int_equal(lead_count(f), 100);
+    assert_int_equal(mail_count(f), 200);
+}
+
+/* A lead that no store would take leaves the transaction; the others stay. */
+static void test_refused_member(void **state)
+{
+    struct fixture *f = *state;
+    struct lead_write *leads[5];
+    for (size_t i = 0; i < 5; i++)
+        leads[i] = new_lead(f, 'a', (char)('1' + i), START_MS);
+    size_t len = 1024 * 1024;
+    char *huge = arena_alloc(&f->arena, len);
+    assert_non_null(huge);
+    memset(huge, 'x', len);
+    struct lead big = *leads[2]->delivery.lead;
+    big.payload = (struct span){huge, len};
+    leads[2]->delivery.lead = &big;
+    commit(f, leads, 5);
+    for (size_t i = 0; i < 5; i++) {
+        enum status want = i == 2 ? ST_REFUSED : ST_OK;
+        if (leads[i]->status != want)
+            fail_msg("lead %zu: got %s (%s), want %s", i, status_name(leads[i]->status), leads[i]->why.text,
+                     status_name(want));
+    }
+    assert_int_equal(lead_count(f), 4);
+    assert_int_equal(mail_count(f), 8);
+}
+
+/* A lead that was erased and comes again is a new lead. */
+static void test_erased_lead(void **state)
+{
+    struct fixture *f = *state;
+    commit_one(f, new_lead(f, 'a', '1', START_MS));
+    struct operation erase = {.kind = OPERATION_DELETE, .entity = *only_lead(f)};
+    size_t failed;
+    struct fail why;
+    assert_int_equal(store_transact(f->store, TABLE_LEADS, &erase, 1, soon(), &failed, &why), ST_OK);
+    struct lead_write *again = new_lead(f, 'a', '1', START_MS + 1);
+    commit_one(f, again);
+    assert_false(again->is_repeat);
+    assert_int_equal(row_deliveries(only_lead(f)).count, 1);
+}
+
+static void test_transaction_is_atomic(void **state)
+{
+    struct fixture *f = *state;
+    struct operation operations[3] = {
+        {.kind = OPERATION_INSERT}, {.kind = OPERATION_INSERT}, {.kind = OPERATION_INSERT}};
+    static const char *const keys[] = {"k1", "k2", "k3"};
+    size_t failed = NO_INDEX;
+    struct fail why;
+    for (size_t i = 0; i < 3; i++) {
+        assert_true(entity_init(&operations[i].entity, span_of(f->partition), span_of(keys[i]), &f->arena));
+        entity_add_int(&operations[i].entity, "Number", (int32_t)i);
+    }
+    assert_int_equal(store_transact(f->store, TABLE_OPS, &operations[2], 1, soon(), &failed, &why), ST_OK);
+    assert_int_equal(store_transact(f->store, TABLE_OPS, operations, 3, soon(), &failed, &why), ST_EXISTS);
+    assert_int_equal(failed, 2);
+    struct span wanted[] = {span_of("k1"), span_of("k3"), span_of("k9")};
+    struct entity *rows[3];
+    assert_int_equal(store_get_many(f->store, TABLE_OPS, span_of(f->partition), wanted, 3, NULL, soon(),
+                                    &f->arena, rows, &why),
+                     ST_OK);
+    assert_null(rows[0]);
+    assert_non_null(rows[1]);
+    assert_null(rows[2]);
+    assert_int_equal(entity_number(rows[1], "Number", -1), 2);
+}
+
+static void test_etags(void **state)
+{
+    struct fixture *f = *state;
+    struct operation operation = {.kind = OPERATION_INSERT};
+    struct span key = SPAN_LIT("k");
+    struct entity *row;
+    size_t failed = NO_INDEX;
+    struct fail why;
+    assert_true(entity_init(&operation.entity, span_of(f->partition), key, &f->arena));
+    entity_add_text(&operation.entity, "A", SPAN_LIT("1"));
+    entity_add_text(&operation.entity, "B", SPAN_LIT("stays"));
+    assert_int_equal(store_transact(f->store, TABLE_OPS, &operation, 1, soon(), &failed, &why), ST_OK);
+    assert_int_equal(store_get_many(f->store, TABLE_OPS, span_of(f->partition), &key, 1, NULL, soon(),
+                                    &f->arena, &row, &why),
+                     ST_OK);
+    assert_in_range((unsigned long long)row->timestamp_ms, (unsigned long long)clock_wall_ms() - 60000,
+                    (unsigned long long)clock_wall_ms() + 60000);
+
+    struct operation merge = {.kind = OPERATION_MERGE};
+    assert_true(entity_init(&merge.entity, span_of(f->partition), key, &f->arena));
+    entity_add_text(&merge.entity, "A", SPAN_LIT("2"));
+    merge.entity.etag = row->etag;
+    assert_int_equal(store_transact(f->store, TABLE_OPS, &merge, 1, soon(), &failed, &why), ST_OK);
+    assert_int_equal(store_transact(f->store, TABLE_OPS, &merge, 1, soon(), &failed, &why), ST_CHANGED);
+    assert_int_equal(failed, 0);
+    struct operation erase = {.kind = OPERATION_DELETE, .entity = merge.entity};
+    assert_int_equal(store_transact(f->store, TABLE_OPS, &erase, 1, soon(), &failed, &why), ST_CHANGED);
+    assert_int_equal(store_get_many(f->store, TABLE_OPS, span_of(f->partition), &key, 1, NULL, soon(),
+                                    &f->arena, &row, &why),
+                     ST_OK);
+    assert_true(span_eq(entity_text(row, "A"), SPAN_LIT("2")));
+    assert_true(span_eq(entity_text(row, "B"), SPAN_LIT("stays")));
+    erase.entity.etag = row->etag;
+    assert_int_equal(store_transact(f->store, TABLE_OPS, &erase, 1, soon(), &failed, &why), ST_OK);
+    merge.entity.etag = SPAN_LIT("*");
+    assert_int_equal(store_transact(f->store, TABLE_OPS, &merge, 1, soon(), &failed, &why), ST_NOT_FOUND);
+    assert_int_equal(store_transact(f->store, TABLE_OPS, &erase, 1, soon(), &failed, &why), ST_NOT_FOUND);
+}
+
+static void test_pages(void **state)
+{
+    struct fixture *f = *state;
+    size_t failed;
+    struct fail why;
+    for (int i = 0; i < 25; i++) {
+        char key[8];
+        (void)snprintf(key, sizeof key, "k%02d", i);
+        struct operation operation = {.kind = OPERATION_INSERT};
+        assert_true(entity_init(&operation.entity, span_of(f->partition), span_of(key), &f->arena));
+        entity_add_time(&operation.entity, "When", START_MS + i * 1000);
+        assert_int_equal(store_transact(f->store, TABLE_OPS, &operation, 1, soon(), &failed, &why), ST_OK);
+    }
+    struct query q = {.table = TABLE_OPS,
+                      .partition_key = span_of(f->partition),
+                      .from = SPAN_LIT("k03"),
+                      .to = SPAN_LIT("k23"),
+                      .since_column = "When",
+                      .since_ms = START_MS + 5000,
+                      .limit = 7};
+    int next = 5, pages = 0;
+    do {
+        struct page page;
+        assert_int_equal(store_query(f->store, &q, soon(), &f->arena, &page, &why), ST_OK);
+        for (size_t i = 0; i < page.count; i++, next++)
+            assert_int_equal(entity_number(&page.rows[i], "When", 0), START_MS + next * 1000);
+        q.next = page.next;
+        pages++;
+    } while (q.next.len && pages < 20);
+    assert_int_equal(next, 23);
+}
+
+static void test_quarantine_keeps_raw_bytes(void **state)
+{
+    struct fixture *f = *state;
+    struct committer_options options = {
+        .open = open_store, .context = f, .rules = rules, .deadline_ms = 5000};
+    struct committer *committer;
+    struct fail why;
+    static char body[200 * 1024];
+    for (size_t i = 0; i < sizeof body; i++)
+        body[i] = (char)(i * 7 + i / 256);
+    struct quarantined item = {.received_ms = clock_wall_ms(),
+                               .key_name = SPAN_LIT("k"),
+                               .reason = SPAN_LIT("broken"),
+                               .body = {body, sizeof body}};
+    random_hex(item.id, LEAD_DELIVERY_TEXT);
+    assert_int_equal(committer_new(&options, &committer, &why), ST_OK);
+    assert_int_equal(committer_quarantine(committer, &item, &why), ST_OK);
+    assert_int_equal(committer_probe(committer, &why), ST_OK);
+    committer_free(committer);
+
+    char key[64];
+    (void)snprintf(key, sizeof key, "%013lld-%s", (long long)item.received_ms, item.id);
+    struct span row_key = span_of(key);
+    struct entity *row;
+    assert_int_equal(store_get_many(f->store, TABLE_OPS, SPAN_LIT(QUARANTINE_PARTITION), &row_key, 1, NULL,
+                                    soon(), &f->arena, &row, &why),
+                     ST_OK);
+    assert_non_null(row);
+    struct buf got = BUF_INIT(sizeof body);
+    assert_int_equal(entity_long_value(row, "Body", &got, &why), ST_OK);
+    assert_int_equal(got.len, sizeof body);
+    assert_memory_equal(got.data, body, sizeof body);
+    buf_release(&got);
+}
+
+struct crowd {
+    struct fixture *fixture;
+    struct committer *committer;
+    struct lead_write *leads[200];
+    _Atomic size_t next;
+};
+
+static void *store_some(void *context)
+{
+    struct crowd *crowd = context;
+    for (;;) {
+        size_t i = crowd->next++;
+        if (i >= 200)
+            return NULL;
+        committer_store(crowd->committer, crowd->leads[i]);
+    }
+}
+
+static void *transactions; /* counts through on_commit */
+
+static void count_commit(void *context, size_t leads, enum status status)
+{
+    (void)context;
+    (void)leads;
+    if (status == ST_OK)
+        __atomic_add_fetch((size_t *)transactions, 1, __ATOMIC_RELAXED);
+}
+
+/* Many threads, a few connections: every lead is there once, in fewer transactions than leads. */
+static void test_group_commit(void **state)
+{
+    static struct crowd crowd;
+    struct fixture *f = *state;
+    size_t count = 0;
+    transactions = &count;
+    struct committer_options options = {
+        .open = open_store, .context = f, .rules = rules, .deadline_ms = 10000, .on_commit = count_commit};
+    struct fail why;
+    crowd.fixture = f;
+    crowd.next = 0;
+    for (size_t i = 0; i < 200; i++) {
+        crowd.leads[i] = new_lead(f, 'c', 'd', START_MS);
+        struct lead *lead = arena_alloc(&f->arena, sizeof *lead);
+        assert_non_null(lead);
+        *lead = *crowd.leads[i]->delivery.lead;
+        (void)snprintf(lead->content, sizeof lead->content, "%032zx", i / 2); /* each twice */
+        crowd.leads[i]->delivery.lead = lead;
+    }
+    assert_int_equal(committer_new(&options, &crowd.committer, &why), ST_OK);
+    pthread_t threads[16];
+    for (size_t i = 0; i < 16; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, store_some, &crowd), 0);
+    for (size_t i = 0; i < 16; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    committer_free(crowd.committer);
+    size_t stored = 0, repeats = 0;
+    for (size_t i = 0; i < 200; i++) {
+        if (crowd.leads[i]->status != ST_OK)
+            fail_msg("lead %zu: %s", i, crowd.leads[i]->why.text);
+        *(crowd.leads[i]->is_repeat ? &repeats : &stored) += 1;
+    }
+    assert_int_equal(stored, 100);
+    assert_int_equal(repeats, 100);
+    assert_int_equal(lead_count(f), 100);
+    assert_int_equal(mail_count(f), 200);
+    assert_true(count < 200);
+
+    struct span key = span_of(f->partition);
+    struct entity *row;
+    assert_int_equal(store_get_many(f->store, TABLE_OPS, SPAN_LIT(OFFERS_PARTITION), &key, 1, NULL, soon(),
+                                    &f->arena, &row, &why),
+                     ST_OK);
+    assert_non_null(row);
+    struct offer offer = offer_of_row(row);
+    assert_true(span_eq(offer.title, SPAN_LIT("Example Offer")));
+    assert_int_equal(offer.first_ms, START_MS);
+}
+
+/* Later times reach the directory, the first one stays. */
+static void test_offers_directory(void **state)
+{
+    struct fixture *f = *state;
+    struct offers *offers;
+    struct fail why;
+    struct span key = span_of(f->partition);
+    struct entity *row;
+    assert_int_equal(offers_new(&offers, &why), ST_OK);
+    for (int i = 0; i < 3; i++) {
+        struct lead_write *lead = new_lead(f, 'a', '1', START_MS + i * HOUR_MS);
+        assert_int_equal(offers_ensure(offers, f->store, &lead->delivery, soon(), &why), ST_OK);
+    }
+    assert_int_equal(offers_flush(offers, f->store, soon(), &why), ST_OK);
+    offers_free(offers);
+    assert_int_equal(offers_new(&offers, &why), ST_OK); /* another process */
+    struct lead_write *later = new_lead(f, 'a', '1', START_MS + 5 * HOUR_MS);
+    assert_int_equal(offers_ensure(offers, f->store, &later->delivery, soon(), &why), ST_OK);
+    offers_free(offers);
+    assert_int_equal(store_get_many(f->store, TABLE_OPS, SPAN_LIT(OFFERS_PARTITION), &key, 1, NULL, soon(),
+                                    &f->arena, &row, &why),
+                     ST_OK);
+    assert_int_equal(offer_of_row(row).first_ms, START_MS);
+    assert_int_equal(offer_of_row(row).last_ms, START_MS + 5 * HOUR_MS);
+}
+
+#define TESTS(set_up_function)                                                                               \
+    cmocka_unit_test_setup_teardown(test_new_lead, set_up_function, tear_down),                              \
+        cmocka_unit_test_setup_teardown(test_repeats, set_up_function, tear_down),                           \
+        cmocka_unit_test_setup_teardown(test_own_write_again, set_up_function, tear_down),                   \
+        cmocka_unit_test_setup_teardown(test_own_mails_again, set_up_function, tear_down),                   \
+        cmocka_unit_test_setup_teardown(test_equal_leads_in_one_call, set_up_function, tear_down),           \
+        cmocka_unit_test_setup_teardown(test_half_repeats, set_up_function, tear_down),                      \
+        cmocka_unit_test_setup_teardown(test_refused_member, set_up_function, tear_down),                    \
+        cmocka_unit_test_setup_teardown(test_erased_lead, set_up_function, tear_down),                       \
+        cmocka_unit_test_setup_teardown(test_transaction_is_atomic, set_up_function, tear_down),             \
+        cmocka_unit_test_setup_teardown(test_etags, set_up_function, tear_down),                             \
+        cmocka_unit_test_setup_teardown(test_pages, set_up_function, tear_down),                             \
+        cmocka_unit_test_setup_teardown(test_quarantine_keeps_raw_bytes, set_up_function, tear_down),        \
+        cmocka_unit_test_setup_teardown(test_group_commit, set_up_function, tear_down),                      \
+        cmocka_unit_test_setup_teardown(test_offers_directory, set_up_function, tear_down)
+
+int main(void)
+{
+    static const struct CMUnitTest on_sqlite[] = {TESTS(set_up_sqlite)};
+    static const struct CMUnitTest on_table[] = {TESTS(set_up_table)};
+    struct fail why;
+    if (http_global_init(&why) != ST_OK)
+        return 1;
+    if (getenv("TABLE_CONNECTION"))
+        return cmocka_run_group_tests_name("store: table", on_table, NULL, NULL);
+    return cmocka_run_group_tests_name("store: sqlite", on_sqlite, NULL, NULL);
+}
