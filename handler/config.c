@@ -1,0 +1,474 @@
+#include "handler/config.h"
+
+/* System */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+/* L0 */
+#include "lib/base/crypto.h"
+#include "lib/base/file.h"
+#include "lib/base/limits.h"
+
+enum kind { KIND_TEXT, KIND_PATH, KIND_SECRET, KIND_NUMBER, KIND_MODE };
+
+struct setting {
+    const char *name;
+    enum kind kind;
+    size_t offset;
+    const char *otherwise;
+    unsigned int min;
+    unsigned int max;
+    const char *meaning;
+};
+
+#define TEXT(n, d, m)                                                                                        \
+    {                                                                                                        \
+#n, KIND_TEXT, offsetof(struct config, n), d, 0, 0, m                                                \
+    }
+#define PATH(n, d, m)                                                                                        \
+    {                                                                                                        \
+#n, KIND_PATH, offsetof(struct config, n), d, 0, 0, m                                                \
+    }
+#define SECRET(n, m)                                                                                         \
+    {                                                                                                        \
+#n, KIND_SECRET, offsetof(struct config, n), "", 0, 0, m                                             \
+    }
+#define NUMBER(n, d, a, b, m)                                                                                \
+    {                                                                                                        \
+#n, KIND_NUMBER, offsetof(struct config, n), d, a, b, m                                              \
+    }
+#define MODE(n, d, m)                                                                                        \
+    {                                                                                                        \
+#n, KIND_MODE, offsetof(struct config, n), d, 0, 0777, m                                             \
+    }
+
+static const struct setting SETTINGS[] = {
+    PATH(listen, "", "path of the unix socket to make; absent: the listening socket is file descriptor 0"),
+    MODE(listen_mode, "0660", "mode of that socket"),
+    TEXT(listen_group, "", "group of that socket, the one nginx runs in"),
+    NUMBER(threads, "8", 1, LIMIT_THREADS, "requests served at the same time"),
+    PATH(keys_file, "", "file of the keys senders present, one `name key` per line"),
+    TEXT(store, "sqlite:/var/lib/leadhook/leads.db", "where leads are kept: `sqlite:PATH` or `table`"),
+    SECRET(table_connection, "connection string of the storage account"),
+    TEXT(table_connection_file, "", "file that holds the connection string"),
+    TEXT(table_name, "MarketplaceLeads", "table of the leads; a second one has this name and `Ops`"),
+    PATH(table_tls_ca, "", "file of the certificate authorities to trust instead of the system's"),
+    TEXT(spool, "off", "path of the spool database, or `off`"),
+    PATH(relay_socket, "",
+         "socket through which processes tell the relay of new mail; absent: the path of the "
+         "sqlite database, spool or `listen` with `.relay` at its end"),
+    TEXT(mail_url, "off", "`smtps://host:465`, `smtp://host:587`, `maildir:PATH` or `off`"),
+    TEXT(mail_user, "", "user name for SMTP; absent: no login"),
+    SECRET(mail_password, "password for SMTP"),
+    TEXT(mail_password_file, "", "file that holds the password"),
+    TEXT(mail_from, "", "sender of the mails: `leads@example.com` or `Name <leads@example.com>`"),
+    TEXT(mail_to, "", "recipients, separated by commas; each gets a mail of its own"),
+    PATH(mail_tls_ca, "", "file of the certificate authorities to trust instead of the system's"),
+    TEXT(mail_tls, "required", "`required`, or `off` for a server on this machine"),
+    TEXT(mail_hello, "", "name to greet the SMTP server with; absent: the domain of `mail_from`"),
+    NUMBER(mail_per_minute, "20", 1, 6000, "mails sent in a minute at most"),
+    TEXT(notify_detail, "full", "`full`, or `summary` for mails without personal data"),
+    NUMBER(repeat_window_s, "3600", 0, 31536000, "seconds in which the same lead again is not mailed again"),
+    NUMBER(request_deadline_ms, "3000", 100, 20000, "milliseconds to store a lead before the answer is 503"),
+    NUMBER(body_max_bytes, "131072", 1024, LIMIT_BODY_BYTES, "size of the largest request body"),
+    TEXT(withhold_domains, "", "e-mail domains whose leads are kept without personal data, such as `.edu`"),
+    TEXT(alarm_to, "", "address for the operator's alarms"),
+};
+enum { SETTING_COUNT = sizeof SETTINGS / sizeof SETTINGS[0] };
+
+/* Where each value came from, for messages. */
+struct reader {
+    struct config *config;
+    struct buf *mistakes;
+    const char *path;
+    size_t line[SETTING_COUNT]; /* 0: not from the file */
+    bool from_environment[SETTING_COUNT];
+};
+
+bool config_describe(size_t index, struct setting_info *info)
+{
+    if (index >= SETTING_COUNT)
+        return false;
+    *info = (struct setting_info){SETTINGS[index].name, SETTINGS[index].otherwise, SETTINGS[index].meaning};
+    return true;
+}
+
+static char **text_of(struct config *config, const struct setting *s)
+{
+    return (char **)(void *)((char *)config + s->offset);
+}
+
+static unsigned int *number_of(struct config *config, const struct setting *s)
+{
+    return (unsigned int *)(void *)((char *)config + s->offset);
+}
+
+static bool is_text(const struct setting *s)
+{
+    return s->kind == KIND_TEXT || s->kind == KIND_PATH || s->kind == KIND_SECRET;
+}
+
+static size_t index_of(struct span name)
+{
+    for (size_t i = 0; i < SETTING_COUNT; i++) {
+        if (span_eq(name, span_of(SETTINGS[i].name)))
+            return i;
+    }
+    return SPAN_NONE;
+}
+
+static void add_environment_name(struct buf *out, const char *name)
+{
+    buf_add_text(out, "LEADHOOK_");
+    for (const char *p = name; *p; p++)
+        buf_add_char(out, *p >= 'a' && *p <= 'z' ? (char)(*p - 'a' + 'A') : *p);
+}
+
+static void add_place(struct reader *r, size_t index)
+{
+    if (index != SPAN_NONE && r->from_environment[index]) {
+        buf_add_text(r->mistakes, "environment ");
+        add_environment_name(r->mistakes, SETTINGS[index].name);
+    } else if (index != SPAN_NONE && r->line[index]) {
+        buf_addf(r->mistakes, "%s:%zu", r->path, r->line[index]);
+    } else {
+        buf_add_text(r->mistakes, r->path);
+    }
+}
+
+/* One mistake of one setting. */
+static void mistake(struct reader *r, const char *name, const char *format, ...) PRINTF_LIKE(3, 4);
+static void mistake(struct reader *r, const char *name, const char *format, ...)
+{
+    char text[512];
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    add_place(r, index_of(span_of(name)));
+    buf_addf(r->mistakes, ": setting '%s': %s\n", name, text);
+}
+
+static void free_text(char *text)
+{
+    if (text)
+        crypto_wipe(text, strlen(text));
+    free(text);
+}
+
+static void set_text(struct reader *r, const struct setting *s, struct span value)
+{
+    char **place = text_of(r->config, s);
+    free_text(*place);
+    *place = value.len ? strndup(value.ptr, value.len) : NULL;
+    if (value.len && !*place)
+        mistake(r, s->name, "no memory");
+    else if (s->kind == KIND_PATH && value.len && value.ptr[0] != '/')
+        mistake(r, s->name, "must be an absolute path");
+}
+
+static void set_number(struct reader *r, const struct setting *s, struct span value)
+{
+    uint64_t number;
+    if (!span_to_u64(value, s->max, &number) || number < s->min)
+        mistake(r, s->name, "must be a number from %u to %u", s->min, s->max);
+    else
+        *number_of(r->config, s) = (unsigned int)number;
+}
+
+static void set_mode(struct reader *r, const struct setting *s, struct span value)
+{
+    unsigned int mode = 0;
+    bool octal = value.len >= 3 && value.len <= 4;
+    for (size_t i = 0; i < value.len && octal; i++) {
+        octal = value.ptr[i] >= '0' && value.ptr[i] <= '7';
+        mode = mode * 8 + (unsigned int)(value.ptr[i] - '0');
+    }
+    if (!octal || mode > s->max)
+        mistake(r, s->name, "must be an octal mode such as 0660");
+    else
+        *number_of(r->config, s) = mode;
+}
+
+static void set(struct reader *r, size_t index, struct span value)
+{
+    const struct setting *s = &SETTINGS[index];
+    if (is_text(s))
+        set_text(r, s, value);
+    else if (s->kind == KIND_NUMBER)
+        set_number(r, s, value);
+    else
+        set_mode(r, s, value);
+}
+
+static bool has_control(struct span s)
+{
+    for (size_t i = 0; i < s.len; i++) {
+        if ((unsigned char)s.ptr[i] < 0x20 && s.ptr[i] != '\t')
+            return true;
+    }
+    return false;
+}
+
+static void read_line(struct reader *r, struct span line, size_t number)
+{
+    line = span_trim(line);
+    if (line.len == 0 || line.ptr[0] == '#')
+        return;
+    size_t equals = span_find(line, '=');
+    struct span name = span_trim(span_cut(line, 0, equals));
+    size_t index = index_of(name);
+    if (equals == SPAN_NONE || has_control(line)) {
+        buf_addf(r->mistakes, "%s:%zu: not of the form 'name = value'\n", r->path, number);
+    } else if (index == SPAN_NONE) {
+        buf_addf(r->mistakes, "%s:%zu: setting '%.*s': there is no such setting\n", r->path, number,
+                 SPAN_FMT(span_cut(name, 0, 64)));
+    } else if (r->line[index]) {
+        buf_addf(r->mistakes, "%s:%zu: setting '%s': set already in line %zu\n", r->path, number,
+                 SETTINGS[index].name, r->line[index]);
+    } else {
+        r->line[index] = number;
+        set(r, index, span_trim(span_from(line, equals + 1)));
+    }
+}
+
+static void read_file(struct reader *r)
+{
+    struct buf text = BUF_INIT(LIMIT_CONFIG_FILE_BYTES);
+    struct fail why;
+    if (file_read(r->path, FILE_PUBLIC, &text, &why) != ST_OK) {
+        buf_addf(r->mistakes, "%s\n", why.text);
+    } else {
+        struct span rest = buf_span(&text), line;
+        for (size_t number = 1; span_next(&rest, '\n', &line); number++)
+            read_line(r, line, number);
+    }
+    buf_release_secret(&text);
+}
+
+static void read_environment(struct reader *r)
+{
+    for (size_t i = 0; i < SETTING_COUNT; i++) {
+        struct buf name = BUF_INIT(128);
+        add_environment_name(&name, SETTINGS[i].name);
+        const char *value = name.data ? getenv(name.data) : NULL;
+        if (value) {
+            r->from_environment[i] = true;
+            if (has_control(span_of(value)))
+                mistake(r, SETTINGS[i].name, "holds a control character");
+            else
+                set(r, i, span_trim(span_of(value)));
+        }
+        buf_release(&name);
+    }
+}
+
+/* --- checks of several settings ------------------------------------------------------------------------------ */
+
+/* The path of a secret's file: a relative one lies among systemd's credentials. */
+static void add_secret_path(struct buf *path, const char *file)
+{
+    const char *credentials = getenv("CREDENTIALS_DIRECTORY");
+    if (file[0] != '/' && credentials)
+        buf_addf(path, "%s/", credentials);
+    buf_add_text(path, file);
+}
+
+static void read_secret(struct reader *r, const char *name, char **value, const char *file_name,
+                        const char *file)
+{
+    struct buf text = BUF_INIT(LIMIT_SECRET_FILE_BYTES);
+    struct buf path = BUF_INIT(4096);
+    struct fail why;
+    if (!file)
+        return;
+    if (*value) {
+        mistake(r, file_name, "'%s' is set too; only one of the two may be", name);
+        return;
+    }
+    add_secret_path(&path, file);
+    if (buf_status(&path, "the path", &why) != ST_OK ||
+        file_read(path.data, FILE_PRIVATE, &text, &why) != ST_OK) {
+        mistake(r, file_name, "%s", why.text);
+    } else {
+        struct span secret = span_trim(buf_span(&text));
+        if (secret.len == 0 || has_control(secret))
+            mistake(r, file_name, "'%s' must hold one line", file);
+        else if (!(*value = strndup(secret.ptr, secret.len)))
+            mistake(r, file_name, "no memory");
+    }
+    buf_release(&path);
+    buf_release_secret(&text);
+}
+
+static void check_socket_path(struct reader *r, const char *name, const char *path)
+{
+    size_t room = sizeof((struct sockaddr_un *)NULL)->sun_path - 1;
+    if (path && strlen(path) > room)
+        mistake(r, name, "a socket's path has at most %zu bytes", room);
+}
+
+static bool is_table_name(struct span name)
+{
+    for (size_t i = 0; i < name.len; i++) {
+        char c = name.ptr[i];
+        bool letter = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+        if (!letter && !(i > 0 && c >= '0' && c <= '9'))
+            return false;
+    }
+    return name.len >= 3 && name.len <= 60;
+}
+
+static void check_store(struct reader *r)
+{
+    struct config *c = r->config;
+    struct span store = span_of(c->store);
+    struct span scheme = SPAN_LIT("sqlite:");
+    if (span_starts(store, scheme)) {
+        c->sqlite_path = c->store + scheme.len;
+        if (c->sqlite_path[0] != '/')
+            mistake(r, "store", "sqlite: must be followed by an absolute path");
+    } else if (!span_eq(store, SPAN_LIT("table"))) {
+        mistake(r, "store", "must be 'sqlite:PATH' or 'table'");
+    } else if (!c->table_connection && !c->table_connection_file) {
+        mistake(r, "table_connection", "is needed with store = table (or table_connection_file)");
+    }
+    if (!is_table_name(span_of(c->table_name)))
+        mistake(r, "table_name", "must be 3 to 60 letters and digits and begin with a letter");
+    if (!c->spool || (strcmp(c->spool, "off") != 0 && c->spool[0] != '/'))
+        mistake(r, "spool", "must be an absolute path or 'off'");
+}
+
+/* The relay's socket lies beside what the processes of a host share. */
+static void choose_relay_socket(struct reader *r)
+{
+    struct config *c = r->config;
+    const char *beside = c->sqlite_path;
+    if (!beside && c->spool && c->spool[0] == '/')
+        beside = c->spool;
+    if (!beside)
+        beside = c->listen;
+    if (!c->relay_socket && beside) {
+        struct buf path = BUF_INIT(4096);
+        buf_addf(&path, "%s.relay", beside);
+        c->relay_socket = path.data ? strdup(path.data) : NULL;
+        buf_release(&path);
+    }
+    if (!c->relay_socket && c->mail_on)
+        mistake(r, "relay_socket",
+                "is needed when there is no sqlite store, spool or listen to put it beside");
+    check_socket_path(r, "relay_socket", c->relay_socket);
+}
+
+static void check_recipients(struct reader *r)
+{
+    struct config *c = r->config;
+    struct span rest = span_of(c->mail_to), part;
+    struct fail why;
+    while (span_next(&rest, ',', &part)) {
+        struct mail_address address;
+        part = span_trim(part);
+        if (part.len == 0)
+            continue;
+        if (c->recipient_count == LIMIT_RECIPIENTS) {
+            mistake(r, "mail_to", "has more than %u recipients", LIMIT_RECIPIENTS);
+            return;
+        }
+        if (mail_address_parse(part, &address, &why) != ST_OK)
+            mistake(r, "mail_to", "%s", why.text);
+        else
+            c->recipients[c->recipient_count++] = address.address;
+    }
+    if (c->recipient_count == 0)
+        mistake(r, "mail_to", "is needed when mail_url is not 'off'");
+}
+
+static void check_mail(struct reader *r)
+{
+    struct config *c = r->config;
+    struct fail why;
+    c->mail_on = !span_eq(span_of(c->mail_url), SPAN_LIT("off"));
+    if (span_eq(span_of(c->notify_detail), SPAN_LIT("summary")))
+        c->detail = MAIL_SUMMARY;
+    else if (!span_eq(span_of(c->notify_detail), SPAN_LIT("full")))
+        mistake(r, "notify_detail", "must be 'full' or 'summary'");
+    if (!span_eq(span_of(c->mail_tls), SPAN_LIT("required")) &&
+        !span_eq(span_of(c->mail_tls), SPAN_LIT("off")))
+        mistake(r, "mail_tls", "must be 'required' or 'off'");
+    if (c->alarm_to) {
+        struct mail_address address;
+        if (mail_address_parse(span_of(c->alarm_to), &address, &why) != ST_OK)
+            mistake(r, "alarm_to", "%s", why.text);
+    }
+    if (!c->mail_on)
+        return;
+    if (!c->mail_from)
+        mistake(r, "mail_from", "is needed when mail_url is not 'off'");
+    else if (mail_address_parse(span_of(c->mail_from), &c->from, &why) != ST_OK)
+        mistake(r, "mail_from", "%s", why.text);
+    check_recipients(r);
+    if (c->mail_user && !c->mail_password)
+        mistake(r, "mail_password", "is needed with mail_user (or mail_password_file)");
+    struct mail_settings settings = config_mail(c);
+    struct mail_transport *transport;
+    if (mail_transport_new(&settings, &transport, &why) != ST_OK)
+        mistake(r, "mail_url", "%s", why.text);
+    else
+        mail_transport_free(transport);
+}
+
+static void check_all(struct reader *r)
+{
+    struct config *c = r->config;
+    if (!c->keys_file)
+        mistake(r, "keys_file", "is needed");
+    check_socket_path(r, "listen", c->listen);
+    check_store(r);
+    read_secret(r, "table_connection", &c->table_connection, "table_connection_file",
+                c->table_connection_file);
+    read_secret(r, "mail_password", &c->mail_password, "mail_password_file", c->mail_password_file);
+    check_mail(r);
+    choose_relay_socket(r);
+}
+
+enum status config_read(const char *path, struct config *config, struct buf *mistakes)
+{
+    struct reader r = {.config = config, .mistakes = mistakes, .path = path};
+    *config = (struct config){0};
+    for (size_t i = 0; i < SETTING_COUNT; i++) {
+        if (SETTINGS[i].otherwise[0])
+            set(&r, i, span_of(SETTINGS[i].otherwise));
+    }
+    read_file(&r);
+    read_environment(&r);
+    check_all(&r);
+    if (mistakes->len == 0 && mistakes->error == ST_OK)
+        return ST_OK;
+    config_release(config);
+    return ST_INVALID;
+}
+
+void config_release(struct config *config)
+{
+    for (size_t i = 0; i < SETTING_COUNT; i++) {
+        if (is_text(&SETTINGS[i]))
+            free_text(*text_of(config, &SETTINGS[i]));
+    }
+    *config = (struct config){0};
+}
+
+struct mail_settings config_mail(const struct config *config)
+{
+    return (struct mail_settings){
+        .url = span_of(config->mail_url),
+        .user = span_of(config->mail_user),
+        .password = span_of(config->mail_password),
+        .hello = config->mail_hello ? span_of(config->mail_hello) : mail_address_domain(config->from.address),
+        .ca_file = span_of(config->mail_tls_ca),
+        .tls_off = span_eq(span_of(config->mail_tls), SPAN_LIT("off")),
+    };
+}

@@ -1,0 +1,74 @@
+/* config.h - the settings: one file, environment variables over it, one table of names.
+ *
+ * `name = value` per line, `#` comments.  LEADHOOK_NAME overrides a setting,
+ * every secret also exists as NAME_file.  All mistakes of a configuration are
+ * reported together, one line each, naming file, line and setting; values of
+ * secrets are never shown.
+ */
+#ifndef LEAD_CONFIG_H
+#define LEAD_CONFIG_H
+
+#include "lib/base/buf.h"
+#include "lib/mail/address.h"
+#include "lib/mail/compose.h"
+#include "lib/mail/transport.h"
+
+#define CONFIG_DEFAULT_PATH "/etc/leadhook/leadhook.conf"
+
+/* Texts are NUL-terminated and owned by the config; NULL where not set. */
+struct config {
+    char *listen;
+    unsigned int listen_mode;
+    char *listen_group;
+    unsigned int threads;
+    char *keys_file;
+    char *store;
+    char *table_connection;
+    char *table_connection_file;
+    char *table_name;
+    char *table_tls_ca;
+    char *spool;
+    char *relay_socket;
+    char *mail_url;
+    char *mail_user;
+    char *mail_password;
+    char *mail_password_file;
+    char *mail_from;
+    char *mail_to;
+    char *mail_tls_ca;
+    char *mail_tls;
+    char *mail_hello;
+    unsigned int mail_per_minute;
+    char *notify_detail;
+    unsigned int repeat_window_s;
+    unsigned int request_deadline_ms;
+    unsigned int body_max_bytes;
+    char *withhold_domains;
+    char *alarm_to;
+
+    /* Made from the above. */
+    const char *sqlite_path; /* NULL: the Table service */
+    bool mail_on;
+    struct mail_address from;
+    struct span recipients[LIMIT_RECIPIENTS];
+    size_t recipient_count;
+    enum mail_detail detail;
+};
+
+/* Reads and checks everything, but opens nothing but files of secrets.
+ * ST_INVALID: *mistakes has a line for each mistake. */
+MUST_CHECK enum status config_read(const char *path, struct config *config, struct buf *mistakes);
+void config_release(struct config *config); /* wipes secrets */
+
+/* The transport's settings out of the configuration; borrows from it. */
+struct mail_settings config_mail(const struct config *config);
+
+/* One row of the table of settings, for documentation that is checked; false behind the last. */
+struct setting_info {
+    const char *name;
+    const char *otherwise; /* the default as text; "" when there is none */
+    const char *meaning;
+};
+bool config_describe(size_t index, struct setting_info *info);
+
+#endif

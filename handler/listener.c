@@ -1,0 +1,125 @@
+#include "handler/listener.h"
+
+/* System */
+#include <errno.h>
+#include <grp.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+/* L0 */
+#include "lib/base/limits.h"
+
+enum { BACKLOG = 1024 }; /* requests that wait while all threads are busy; the kernel caps it */
+
+bool listener_is_inherited(void)
+{
+    int listening = 0;
+    socklen_t len = sizeof listening;
+    return getsockopt(STDIN_FILENO, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) == 0 && listening != 0;
+}
+
+enum status listener_adopt(struct listener *listener, struct fail *why)
+{
+    /* accept returns now and then so that idle threads see the stop; shutdown() would end the socket for the
+     * other processes too.  Connections of a unix socket do not inherit this. */
+    struct timeval wait = {.tv_sec = WAIT_ACCEPT_MS / 1000, .tv_usec = WAIT_ACCEPT_MS % 1000 * 1000};
+    if (!listener_is_inherited())
+        return fail_set(
+            why, ST_INVALID, 0,
+            "file descriptor 0 is no listening socket: set 'listen', or start this under spawn-fcgi, "
+            "multiwatch, supervisor or systemd");
+    if (setsockopt(STDIN_FILENO, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait) != 0)
+        return fail_set(why, ST_IO, errno, "cannot set the time-out of the inherited socket");
+    *listener = (struct listener){.fd = STDIN_FILENO};
+    return ST_OK;
+}
+
+/* Whether a live process answers there. */
+static bool is_alive(const struct sockaddr_un *address)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return false;
+    bool alive = connect(fd, (const struct sockaddr *)address, sizeof *address) == 0 || errno == EAGAIN;
+    (void)close(fd);
+    return alive;
+}
+
+static enum status bind_path(int fd, const struct sockaddr_un *address, unsigned int mode, struct fail *why)
+{
+    struct stat info;
+    if (lstat(address->sun_path, &info) == 0) {
+        if (!S_ISSOCK(info.st_mode))
+            return fail_set(why, ST_IO, 0, "'%s' exists and is no socket", address->sun_path);
+        if (is_alive(address))
+            return fail_set(why, ST_EXISTS, 0, "another process listens on '%s'", address->sun_path);
+        if (unlink(address->sun_path) != 0 && errno != ENOENT)
+            return fail_set(why, ST_IO, errno, "cannot remove the old socket '%s'", address->sun_path);
+    }
+    /* The mode is right from the first moment. */
+    mode_t old = umask((mode_t)(~mode & 0777));
+    int bound = bind(fd, (const struct sockaddr *)address, sizeof *address);
+    int error = errno;
+    (void)umask(old);
+    return bound == 0 ? ST_OK : fail_set(why, ST_IO, error, "cannot make the socket '%s'", address->sun_path);
+}
+
+static enum status give_to_group(const char *path, const char *group, struct fail *why)
+{
+    if (!group)
+        return ST_OK;
+    const struct group *entry = getgrnam(group); /* before any thread */
+    if (!entry)
+        return fail_set(why, ST_INVALID, 0, "there is no group '%s'", group);
+    if (chown(path, (uid_t)-1, entry->gr_gid) != 0)
+        return fail_set(why, ST_IO, errno, "cannot give '%s' to group '%s'", path, group);
+    return ST_OK;
+}
+
+enum status listener_make(const char *path, unsigned int mode, const char *group, struct listener *listener,
+                          struct fail *why)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct stat info;
+    if (strlen(path) >= sizeof address.sun_path)
+        return fail_set(why, ST_INVALID, 0, "the socket's path is too long");
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return fail_set(why, ST_IO, errno, "cannot make a socket");
+    enum status status = bind_path(fd, &address, mode, why);
+    if (status == ST_OK)
+        status = give_to_group(path, group, why);
+    if (status == ST_OK && listen(fd, BACKLOG) != 0)
+        status = fail_set(why, ST_IO, errno, "cannot listen on '%s'", path);
+    if (status == ST_OK && stat(path, &info) != 0)
+        status = fail_set(why, ST_IO, errno, "cannot examine '%s'", path);
+    if (status != ST_OK) {
+        (void)close(fd);
+        return status;
+    }
+    *listener = (struct listener){
+        .fd = fd, .is_own = true, .path = path, .inode = info.st_ino, .device = info.st_dev};
+    return ST_OK;
+}
+
+void listener_stop(const struct listener *listener)
+{
+    if (listener->is_own)
+        (void)shutdown(listener->fd, SHUT_RD);
+}
+
+void listener_close(struct listener *listener)
+{
+    struct stat info;
+    if (listener->is_own && lstat(listener->path, &info) == 0 && info.st_ino == listener->inode &&
+        info.st_dev == listener->device)
+        (void)unlink(listener->path);
+    if (listener->fd >= 0)
+        (void)close(listener->fd);
+    listener->fd = -1;
+}

@@ -1,0 +1,40 @@
+/* listener.h - the socket on which nginx's requests arrive.
+ *
+ * Either file descriptor 0, handed over by spawn-fcgi, multiwatch, supervisor or
+ * systemd and shared with other processes; or a unix socket of our own.
+ */
+#ifndef LEAD_LISTENER_H
+#define LEAD_LISTENER_H
+
+#include "lib/base/status.h"
+
+#include <stdbool.h>
+
+struct listener {
+    int fd;
+    bool is_own;
+    const char *path; /* of our own socket */
+    unsigned long inode;
+    unsigned long device;
+};
+
+/* Whether file descriptor 0 is a listening socket. */
+bool listener_is_inherited(void);
+
+/* Takes over file descriptor 0. */
+MUST_CHECK enum status listener_adopt(struct listener *listener, struct fail *why);
+
+/* Makes a socket at path.  A dead process's socket is replaced, a live one is
+ * refused (ST_EXISTS).  group may be NULL. */
+MUST_CHECK enum status listener_make(const char *path, unsigned int mode, const char *group,
+                                     struct listener *listener, struct fail *why);
+
+/* Lets accept end: our own socket takes no new connection, but those that wait
+ * are still accepted; an inherited one stays open for others, its accept returns
+ * every WAIT_ACCEPT_MS anyway. */
+void listener_stop(const struct listener *listener);
+
+/* Closes it, and removes our own socket if it is still ours. */
+void listener_close(struct listener *listener);
+
+#endif

@@ -1,0 +1,186 @@
+/* leadhook - takes leads from nginx over FastCGI, stores them and mails about them.
+ *
+ *   leadhook [--config FILE]
+ *
+ * Serves FastCGI on the socket `listen`, or on file descriptor 0 when a
+ * supervisor handed one over; answers one request when started as a CGI program.
+ *
+ * Signals: SIGTERM and SIGINT finish what was accepted and end with 0; a second
+ * one is not waited for: SIGKILL loses nothing that was answered.
+ * Exit status: 0, or those of sysexits.h: 64 usage, 78 configuration, 69 the
+ * store or the keys cannot be used, 71 the system refuses something.
+ */
+#include "handler/cgi.h"
+#include "handler/fastcgi.h"
+#include "handler/intake.h"
+#include "handler/service.h"
+
+/* System */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+/* L0 */
+#include "lib/base/log.h"
+
+/* L3 */
+#include "lib/net/http.h"
+
+static int report(const char *event, const struct fail *why, int code)
+{
+    log_failure(LOG_LEVEL_ERROR, event, why, NULL);
+    return code;
+}
+
+/* Nothing of ours is for others, and a core would hold keys and personal data. */
+static void protect_process(void)
+{
+    (void)umask(077);
+    (void)prctl(PR_SET_DUMPABLE, 0);
+}
+
+/* Every thread inherits this; main takes the signals with sigwait. */
+static sigset_t block_signals(void)
+{
+    sigset_t all, ends;
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, NULL);
+    (void)sigemptyset(&ends);
+    (void)sigaddset(&ends, SIGTERM);
+    (void)sigaddset(&ends, SIGINT);
+    (void)sigaddset(&ends, SIGUSR1); /* multiwatch ends its children with it */
+    return ends;
+}
+
+static int read_keys(const struct config *config, struct keys **keys)
+{
+    struct buf mistakes = BUF_INIT(LIMIT_CONFIG_FILE_BYTES);
+    struct fail why;
+    enum status status = keys_read(config->keys_file, keys, &mistakes, &why);
+    if (status != ST_OK) {
+        if (mistakes.len == 0)
+            buf_addf(&mistakes, "%s\n", why.text);
+        struct span rest = buf_span(&mistakes), line;
+        while (span_next(&rest, '\n', &line)) {
+            if (line.len)
+                (void)fprintf(stderr, "leadhook: %.*s\n", SPAN_FMT(line));
+        }
+    }
+    buf_release(&mistakes);
+    return status == ST_OK ? 0 : EX_CONFIG;
+}
+
+static int make_listener(const struct config *config, struct listener *listener)
+{
+    struct fail why;
+    enum status status = config->listen ? listener_make(config->listen, config->listen_mode,
+                                                        config->listen_group, listener, &why)
+                                        : listener_adopt(listener, &why);
+    return status == ST_OK ? 0 : report("no-socket", &why, status == ST_INVALID ? EX_CONFIG : EX_OSERR);
+}
+
+/* Serves until a signal says to end. */
+static int serve_fastcgi(struct service *service, const struct request_handler *handler, const sigset_t *ends)
+{
+    struct listener listener = {.fd = -1};
+    struct relay *relay = NULL;
+    struct fastcgi *fastcgi = NULL;
+    struct fail why;
+    int code = make_listener(&service->config, &listener);
+    if (code != 0)
+        return code;
+    struct relay_options relay_options = service_relay(service);
+    struct fastcgi_options options = {
+        .listener = &listener,
+        .handler = handler,
+        .metrics = service->metrics,
+        .threads = service->config.threads,
+        .body_max_bytes = service->config.body_max_bytes,
+    };
+    if (service->config.mail_on && relay_start(&relay_options, &relay, &why) != ST_OK) {
+        code = report("no-relay", &why, EX_OSERR);
+    } else if (fastcgi_start(&options, &fastcgi, &why) != ST_OK) {
+        code = report("no-threads", &why, EX_OSERR);
+    } else {
+        int signal = 0;
+        log_event(LOG_LEVEL_INFO, "ready", "pid=%d threads=%u", (int)getpid(), service->config.threads);
+        while (sigwait(ends, &signal) != 0)
+            ; /* interrupted */
+        log_event(LOG_LEVEL_INFO, "stopping", "pid=%d signal=%d", (int)getpid(), signal);
+        if (!fastcgi_stop(fastcgi, WAIT_STOP_MS)) {
+            log_event(LOG_LEVEL_WARNING, "stopped-late", "pid=%d", (int)getpid());
+            _exit(0); /* a peer keeps a thread busy; what it has not sent whole was not accepted */
+        }
+    }
+    relay_stop(relay, WAIT_STOP_MS);
+    listener_close(&listener);
+    return code;
+}
+
+static int serve(struct service *service, struct keys *keys, const sigset_t *ends)
+{
+    struct intake_shared shared = {.config = &service->config, .keys = keys, .metrics = service->metrics};
+    struct request_handler handler = {
+        .begin = intake_begin,
+        .handle = intake_handle,
+        .after = intake_after,
+        .end = intake_end,
+        .shared = &shared,
+    };
+    struct committer_options options = service_committer(service);
+    struct fail why;
+    int code = 0;
+    if (committer_new(&options, &shared.committer, &why) != ST_OK)
+        return report("no-store", &why, EX_UNAVAILABLE);
+    if (!cgi_is_request())
+        code = serve_fastcgi(service, &handler, ends);
+    else if (cgi_serve(&handler, service->metrics, service->config.body_max_bytes, &why) != ST_OK)
+        code = report("cgi-failed", &why, EX_IOERR);
+    committer_free(shared.committer);
+    return code;
+}
+
+/* The shared counters lie beside the relay's socket. */
+static void open_metrics(struct service *service)
+{
+    struct buf path = BUF_INIT(4096);
+    struct fail why;
+    if (service->config.relay_socket)
+        buf_addf(&path, "%s.metrics", service->config.relay_socket);
+    if (metrics_open(path.data, &service->metrics, &why) != ST_OK)
+        log_failure(LOG_LEVEL_WARNING, "metrics-not-shared", &why, NULL);
+    buf_release(&path);
+}
+
+int main(int argc, char **argv)
+{
+    struct service service;
+    struct keys *keys = NULL;
+    struct fail why;
+    int next;
+    protect_process();
+    int code = service_read(&service, "leadhook", argc, argv, &next);
+    if (code == 0 && next < argc) {
+        (void)fprintf(stderr, "usage: leadhook [--config FILE]\n");
+        code = EX_USAGE;
+    }
+    if (code == 0)
+        code = read_keys(&service.config, &keys);
+    if (code == 0 && http_global_init(&why) != ST_OK)
+        code = report("no-libcurl", &why, EX_OSERR);
+    if (code == 0) {
+        sigset_t ends = block_signals();
+        open_metrics(&service);
+        if (service.config.spool && strcmp(service.config.spool, "off") != 0)
+            log_event(LOG_LEVEL_WARNING, "spool-not-used",
+                      "note=while-the-table-is-down-leads-are-answered-503");
+        code = serve(&service, keys, &ends);
+    }
+    keys_free(keys);
+    service_release(&service);
+    return code;
+}

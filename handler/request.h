@@ -1,0 +1,31 @@
+/* request.h - one request as the pipeline sees it, whatever brought it.
+ *
+ * Spans are borrowed until the reply was sent.  fastcgi and cgi fill it in and
+ * have bounded every part; a request that was cut off never gets here.
+ */
+#ifndef LEAD_REQUEST_H
+#define LEAD_REQUEST_H
+
+#include "lib/base/limits.h"
+#include "lib/base/span.h"
+
+/* What is known about the body before anybody looks at it. */
+enum body_state {
+    BODY_COMPLETE,  /* body has CONTENT_LENGTH bytes (0 when there was none) */
+    BODY_TOO_LARGE, /* CONTENT_LENGTH is over body_max_bytes; nothing was read */
+    BODY_BAD_LENGTH /* CONTENT_LENGTH is not a number; nothing was read */
+};
+
+struct request {
+    struct span method;
+    struct span path;  /* SCRIPT_NAME */
+    struct span query; /* QUERY_STRING, still encoded */
+    struct span content_type;
+    struct span lead_key;      /* X-Lead-Key */
+    struct span authorization; /* Authorization */
+    struct span request_id;    /* nginx's, or blank */
+    enum body_state body_state;
+    struct span body;
+};
+
+#endif
