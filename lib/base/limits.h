@@ -50,12 +50,14 @@
 #define LIMIT_HEADER_BYTES       (32u * 1024) /* all header lines of one answer */
 #define LIMIT_CONTINUATION_BYTES 4096u
 
-/* Mail. */
-#define LIMIT_MAIL_BYTES         (1024u * 1024) /* a finished message */
-#define LIMIT_MAIL_FIELD_BYTES   (10u * 1024) /* of a lead's field shown in a mail; the rest is in the store */
-#define LIMIT_MAIL_HISTORY       10u          /* earlier leads of the person listed */
-#define LIMIT_MAIL_ADDRESS_BYTES 254u         /* RFC 5321 4.5.3.1.3 less the brackets */
-#define LIMIT_SMTP_REPLY_BYTES   (16u * 1024) /* all reply lines of one dialogue */
+/* Mail.  A finished message is kept in its row, where a character counts two
+ * bytes; the limits on fields make sure that it always fits. */
+#define LIMIT_MAIL_BYTES         (460u * 1024) /* a finished message */
+#define LIMIT_MAIL_FIELD_BYTES   (3u * 1024)   /* of a field as shown in a mail; the rest is in the store */
+#define LIMIT_MAIL_TEXT_BYTES    (10u * 1024)  /* of the customer's own words */
+#define LIMIT_MAIL_HISTORY       10u           /* earlier leads of the person listed */
+#define LIMIT_MAIL_ADDRESS_BYTES 254u          /* RFC 5321 4.5.3.1.3 less the brackets */
+#define LIMIT_SMTP_REPLY_BYTES   (16u * 1024)  /* all reply lines of one dialogue */
 
 /* Waits, in milliseconds. */
 #define WAIT_CONNECT_MS      2000u  /* TCP and TLS to the Table service */

@@ -6,6 +6,8 @@
 #ifndef LEAD_TRANSPORT_H
 #define LEAD_TRANSPORT_H
 
+#include <stdatomic.h>
+
 #include "lib/base/limits.h"
 #include "lib/base/span.h"
 #include "lib/base/status.h"
@@ -20,12 +22,14 @@ enum mail_outcome {
 };
 
 struct mail_settings {
-    struct span url;      /* smtps://host:465, smtp://host:587, maildir:PATH */
-    struct span user;     /* blank: no login */
-    struct span password; /* a secret, copied */
-    struct span hello;    /* EHLO name */
-    struct span ca_file;  /* blank: the system's certificates */
-    bool tls_off;         /* only for a loopback address; refused otherwise */
+    struct span url;          /* smtps://host:465, smtp://host:587, maildir:PATH */
+    struct span user;         /* blank: no login */
+    struct span password;     /* a secret, copied */
+    struct span hello;        /* EHLO name */
+    struct span ca_file;      /* blank: the system's certificates */
+    bool tls_off;             /* only for a loopback address; refused otherwise */
+    int64_t reply_wait_ms;    /* for each reply of the server; 0: WAIT_SMTP_REPLY_MS */
+    const _Atomic bool *stop; /* may be NULL; set, it breaks off what has not reached its final bytes */
 };
 
 struct mail_transport;

@@ -258,6 +258,27 @@ enum status entity_write(struct buf *out, const struct entity *e, struct fail *w
     return json_end(&w, "an entity", why);
 }
 
+static void add_quoted(struct buf *url, struct span key)
+{
+    struct span part;
+    buf_add_char(url, '\'');
+    for (bool first = true; span_next(&key, '\'', &part); first = false) {
+        if (!first)
+            buf_add_text(url, "%27%27");
+        percent_add(url, part);
+    }
+    buf_add_char(url, '\'');
+}
+
+void entity_add_address(struct buf *url, struct span partition_key, struct span row_key)
+{
+    buf_add_text(url, "(PartitionKey=");
+    add_quoted(url, partition_key);
+    buf_add_text(url, ",RowKey=");
+    add_quoted(url, row_key);
+    buf_add_char(url, ')');
+}
+
 /* Int32 is written without an annotation; a number that is none (a Double) stays text. */
 static void read_number(struct property *p)
 {

@@ -1,0 +1,140 @@
+#include "lib/mail/transport.h"
+
+/* System */
+#include <stdlib.h>
+#include <string.h>
+
+/* L0 */
+#include "lib/base/buf.h"
+#include "lib/base/crypto.h"
+
+/* L5 */
+#include "lib/mail/address.h"
+#include "lib/mail/transport_internal.h"
+
+struct mail_transport {
+    struct mail_settings settings; /* its texts point into copy */
+    struct buf copy;
+    struct smtp *smtp; /* NULL: a Maildir */
+    const char *maildir;
+};
+
+/* Copies a text and its NUL into one buffer; the buffer has room for all, so earlier copies do not move. */
+static struct span keep(struct buf *copy, struct span text)
+{
+    size_t at = copy->len;
+    buf_add(copy, text);
+    buf_add_char(copy, '\0');
+    return (struct span){copy->data ? copy->data + at : NULL, text.len};
+}
+
+static enum status keep_settings(struct mail_transport *t, const struct mail_settings *s, struct fail *why)
+{
+    size_t bytes = s->url.len + s->user.len + s->password.len + s->hello.len + s->ca_file.len + 5;
+    t->copy = BUF_INIT(bytes);
+    if (!buf_reserve(&t->copy, bytes))
+        return buf_status(&t->copy, "the mail settings", why);
+    t->settings = *s;
+    t->settings.url = keep(&t->copy, s->url);
+    t->settings.user = keep(&t->copy, s->user);
+    t->settings.password = keep(&t->copy, s->password);
+    t->settings.hello = keep(&t->copy, s->hello);
+    t->settings.ca_file = keep(&t->copy, s->ca_file);
+    return buf_status(&t->copy, "the mail settings", why);
+}
+
+enum status mail_transport_new(const struct mail_settings *settings, struct mail_transport **transport,
+                               struct fail *why)
+{
+    struct span maildir = SPAN_LIT("maildir:");
+    struct mail_transport *t = calloc(1, sizeof *t);
+    if (!t)
+        return fail_set(why, ST_NOMEM, 0, "no memory for mail");
+    enum status status = keep_settings(t, settings, why);
+    if (status == ST_OK && span_starts(settings->url, maildir)) {
+        t->maildir = t->settings.url.ptr + maildir.len;
+        if (t->maildir[0] != '/')
+            status = fail_set(why, ST_INVALID, 0, "maildir: must be followed by an absolute path");
+    } else if (status == ST_OK) {
+        status = smtp_new(&t->settings, &t->smtp, why);
+    }
+    if (status != ST_OK) {
+        mail_transport_free(t);
+        return status;
+    }
+    *transport = t;
+    return ST_OK;
+}
+
+void mail_transport_free(struct mail_transport *transport)
+{
+    if (!transport)
+        return;
+    smtp_free(transport->smtp);
+    buf_release_secret(&transport->copy);
+    free(transport);
+}
+
+/* Only 7-bit text with CRLF line ends may go on the wire: a bare line feed before a dot could end the message early. */
+static bool is_wire_safe(struct span message)
+{
+    for (size_t i = 0; i < message.len; i++) {
+        unsigned char c = (unsigned char)message.ptr[i];
+        bool cr_before = i > 0 && message.ptr[i - 1] == '\r';
+        bool lf_after = i + 1 < message.len && message.ptr[i + 1] == '\n';
+        if (c == 0 || c > 0x7E || (c == '\n' && !cr_before) || (c == '\r' && !lf_after))
+            return false;
+    }
+    return message.len >= 2 && message.ptr[message.len - 1] == '\n';
+}
+
+static bool copy_address(struct span address, char text[LIMIT_MAIL_ADDRESS_BYTES + 3])
+{
+    struct mail_address parsed;
+    if (mail_address_parse(address, &parsed, NULL) != ST_OK || parsed.address.len != address.len)
+        return false;
+    text[0] = '<';
+    memcpy(text + 1, address.ptr, address.len);
+    text[address.len + 1] = '>';
+    text[address.len + 2] = '\0';
+    return true;
+}
+
+enum mail_outcome mail_send(struct mail_transport *transport, struct span from, struct span to,
+                            struct span message, mail_fence *fence, void *context, struct fail *why)
+{
+    char sender[LIMIT_MAIL_ADDRESS_BYTES + 3], recipient[LIMIT_MAIL_ADDRESS_BYTES + 3];
+    if (!is_wire_safe(message)) {
+        (void)fail_set(why, ST_INVALID, 0, "the message is not 7-bit text with CRLF line ends");
+        return MAIL_PERMANENT;
+    }
+    if (!copy_address(from, sender) || !copy_address(to, recipient)) {
+        (void)fail_set(why, ST_INVALID, 0, "the sender or recipient is not a mail address");
+        return MAIL_PERMANENT;
+    }
+    if (!transport->smtp)
+        return maildir_send(transport->maildir, message, fence, context, why);
+    return smtp_send(transport->smtp, sender, recipient, message, fence, context, why);
+}
+
+enum mail_outcome mail_probe(struct mail_transport *transport, struct fail *why)
+{
+    return transport->smtp ? smtp_probe(transport->smtp, why) : maildir_probe(transport->maildir, why);
+}
+
+const char *mail_outcome_name(enum mail_outcome outcome)
+{
+    switch (outcome) {
+    case MAIL_ACCEPTED:
+        return "accepted";
+    case MAIL_TRANSIENT:
+        return "transient";
+    case MAIL_PERMANENT:
+        return "permanent";
+    case MAIL_CONFIGURATION:
+        return "configuration";
+    case MAIL_AMBIGUOUS:
+        return "ambiguous";
+    }
+    return "?";
+}

@@ -1,0 +1,34 @@
+/* account.h - the storage account that a connection string stands for.
+ *
+ * Reads what the Azure portal, Cosmos DB and Azurite hand out: "Name=Value"
+ * elements separated by ';', in any order, names in any case.  Specification:
+ * "Configure Azure Storage connection strings".  Used are AccountName,
+ * AccountKey, SharedAccessSignature, TableEndpoint, DefaultEndpointsProtocol,
+ * EndpointSuffix and UseDevelopmentStorage; all others are passed over.  Where
+ * there is both a key and a SAS, the key is used.
+ * http is taken for loopback hosts only.
+ * Memory: the account owns copies; secrets are wiped by table_account_release.
+ */
+#ifndef LEAD_ACCOUNT_H
+#define LEAD_ACCOUNT_H
+
+#include "lib/base/buf.h"
+
+struct table_account {
+    struct buf name;     /* blank is possible with a SAS */
+    struct buf key;      /* decoded; blank with a SAS; a secret */
+    struct buf sas;      /* without '?'; blank with a key; a secret */
+    struct buf endpoint; /* "https://host[:port][/path]", no '/' at the end */
+    bool is_plain;       /* http, to a loopback host */
+    bool is_cosmos;      /* Cosmos DB's Table API, which has differences */
+};
+
+/* ST_INVALID: the text names the element that is missing or wrong, not its
+ * value.  On failure there is nothing to release. */
+MUST_CHECK enum status table_account_parse(struct span connection, struct table_account *account,
+                                           struct fail *why);
+
+/* Wipes the secrets and frees; also on a zeroed account. */
+void table_account_release(struct table_account *account);
+
+#endif
