@@ -1,10 +1,12 @@
 # leadhook.  `make help` lists the targets.
 
-# Knobs
+# Knobs; V=1 shows the commands
 VARIANT   ?= release
 BUILD     ?= build/$(VARIANT)
 CC         = gcc
 PREFIX    ?= /usr/local
+V         ?=
+Q         := $(if $(V),,@)
 # What is compiled: the layers, lowest first (a folder includes only from folders before it).
 LIB_DIRS  ?= lib/base lib/lead lib/auth lib/net lib/table lib/mail lib/store lib/relay
 UNITS     ?= $(wildcard tests/unit/test_*.c) tests/golden/test_golden.c
@@ -48,26 +50,31 @@ lib: $(LIB)
 
 $(LIB): $(call OBJ,$(LIB_SRC))
 	@rm -f $@
-	ar rcs $@ $^
+	$(Q)ar rcs $@ $^
 
 $(BUILD)/leadhook: $(call OBJ,$(HOOK_SRC)) $(LIB)
-	$(CC) -o $@ $^ $(LDLIBS)
+	@echo LINK $@
+	$(Q)$(CC) -o $@ $^ $(LDLIBS)
 
 $(BUILD)/leadctl: $(call OBJ,$(CTL_SRC)) $(SHARED_OBJ) $(LIB)
-	$(CC) -o $@ $^ $(LDLIBS)
+	@echo LINK $@
+	$(Q)$(CC) -o $@ $^ $(LDLIBS)
 
 $(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -c -o $@ $<
+	@echo CC $<
+	$(Q)$(CC) $(CFLAGS) -c -o $@ $<
 
 # Unit tests: one binary per module, linked with the library and, where it exists, the handler's modules.
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(SHARED_OBJ) $(LIB)
 	@mkdir -p $(@D)
-	$(CC) -o $@ $^ $(LDLIBS) -lcmocka
+	@echo LINK $@
+	$(Q)$(CC) -o $@ $^ $(LDLIBS) -lcmocka
 
 $(BUILD)/harness/%: tests/harness/%.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(filter-out -include lib/base/banned.h,$(CFLAGS)) -o $@ $< $(LDLIBS)
+	@echo CC $<
+	$(Q)$(CC) $(filter-out -include lib/base/banned.h,$(CFLAGS)) -o $@ $< $(LDLIBS)
 
 harness: $(HARNESS) ## build the test servers
 

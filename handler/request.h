@@ -1,7 +1,8 @@
 /* request.h - one request as the pipeline sees it, whatever brought it.
  *
- * Spans are borrowed until the reply was sent.  fastcgi and cgi fill it in and
- * have bounded every part; a request that was cut off never gets here.
+ * Spans are borrowed until the reply was sent.  fastcgi and cgi fill it in with
+ * the two functions below and have bounded every part; a request that was cut
+ * off never gets to the pipeline.
  */
 #ifndef LEAD_REQUEST_H
 #define LEAD_REQUEST_H
@@ -27,5 +28,16 @@ struct request {
     enum body_state body_state;
     struct span body;
 };
+
+/* The value of a CGI variable, or NULL. */
+typedef const char *request_variable(const void *from, const char *name);
+
+/* Fills in everything but the body.  What is over its limit is left blank: a
+ * blank method or path is refused, a blank key opens nothing. */
+void request_fill(struct request *request, request_variable *variable, const void *from);
+
+/* What CONTENT_LENGTH says, read strictly; *len is the number of bytes to read,
+ * 0 unless the result is BODY_COMPLETE. */
+enum body_state request_body_length(struct span content_length, size_t max, size_t *len);
 
 #endif

@@ -15,8 +15,9 @@ enum {
 
 /* The emulator's account; its key is published with it and protects nothing. */
 #define EMULATOR_NAME "devstoreaccount1"
-#define EMULATOR_KEY  "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
-#define EMULATOR_URL  "http://127.0.0.1:10002/devstoreaccount1"
+#define EMULATOR_KEY                                                                                         \
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+#define EMULATOR_URL "http://127.0.0.1:10002/devstoreaccount1"
 
 #define DEFAULT_PROTOCOL "https"
 #define DEFAULT_SUFFIX   "core.windows.net"
@@ -178,8 +179,8 @@ static enum status make_endpoint(struct table_account *account, const struct spa
     buf_add(&url, suffix.len ? suffix : SPAN_LIT(DEFAULT_SUFFIX));
     enum status status = buf_status(&url, "the table endpoint", why);
     if (status == ST_OK)
-        status = take_endpoint(account, buf_span(&url), protocol.len ? DEFAULT_ENDPOINTS_PROTOCOL : ENDPOINT_SUFFIX,
-                               why);
+        status = take_endpoint(account, buf_span(&url),
+                               protocol.len ? DEFAULT_ENDPOINTS_PROTOCOL : ENDPOINT_SUFFIX, why);
     buf_release(&url);
     return status;
 }
@@ -191,7 +192,8 @@ static enum status take_name(struct table_account *account, struct span name, st
     bool lower = true;
     for (size_t i = 0; i < name.len; i++)
         lower = lower && !(name.ptr[i] >= 'A' && name.ptr[i] <= 'Z');
-    if (name.len && (name.len < NAME_BYTES_MIN || name.len > NAME_BYTES_MAX || !lower || !has_only(name, "-")))
+    if (name.len &&
+        (name.len < NAME_BYTES_MIN || name.len > NAME_BYTES_MAX || !lower || !has_only(name, "-")))
         return wrong(why, ACCOUNT_NAME, "is not 3 or more lower-case letters and digits");
     buf_add(&account->name, name);
     return buf_status(&account->name, "the account name", why);

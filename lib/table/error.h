@@ -25,6 +25,9 @@ struct table_error {
  * that cannot be read leaves them as they are. */
 void table_error_read(struct table_error *error, struct span body);
 
+/* The code from a header; ignored unless it is a word. */
+void table_error_take_code(struct table_error *error, struct span code);
+
 bool table_error_is(const struct table_error *error, const char *code);
 
 /* Never ST_OK.  The text names code and request id and says what to do. */

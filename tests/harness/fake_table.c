@@ -334,7 +334,7 @@ static uint64_t next_ticks(void)
 }
 
 struct stamp {
-    char text[48];
+    char text[64];
 };
 
 /* colon is ":" in a Timestamp and "%3A" in an ETag. */
@@ -460,6 +460,20 @@ static bool is_integer(struct text t, uint64_t max)
     return number_of(skip(t, negative ? 1 : 0), (size_t)max + (negative ? 1 : 0), &magnitude);
 }
 
+static int64_t int32_of(struct text t)
+{
+    bool negative = t.p[0] == '-';
+    size_t magnitude = 0;
+    (void)number_of(skip(t, negative ? 1 : 0), (size_t)INT32_MAX + 1, &magnitude);
+    return negative ? -(int64_t)magnitude : (int64_t)magnitude;
+}
+
+static bool is_fraction(struct text number)
+{
+    return memchr(number.p, '.', number.n) || memchr(number.p, 'e', number.n) ||
+           memchr(number.p, 'E', number.n);
+}
+
 static bool is_guid(struct text t)
 {
     for (size_t i = 0; i < t.n; i++) {
@@ -491,7 +505,7 @@ static const struct fault *property_check(struct property *p)
     if (p->scalar == NOTHING)
         return NULL;
     if (p->type == UNTYPED && p->scalar == NUMBER)
-        p->type = strcspn(p->value.p, ".eE") < p->value.n ? DOUBLE : INT32;
+        p->type = is_fraction(p->value) ? DOUBLE : INT32;
     else if (p->type == UNTYPED)
         p->type = p->scalar == TEXT ? STRING : BOOLEAN;
 
@@ -564,7 +578,6 @@ static struct text keep(struct reading *r, const unsigned char *p, size_t n)
 {
     struct text kept = {r->room->p + r->room->n, n};
     out_add(r->room, (struct text){(const char *)p, n});
-    out_add(r->room, (struct text){"", 1}); /* strcspn and strtod stop here */
     return kept;
 }
 
@@ -678,8 +691,7 @@ static const struct fault *object_read(struct text json, struct out *room, struc
                                              .yajl_start_array = on_array};
     struct reading r = {.entity = e, .room = room, .depth = 0};
     e->count = 0;
-    /* A decoded value is no longer than its JSON; each also has a NUL. */
-    if (!out_reserve(room, json.n + 2 * sizeof e->properties / sizeof e->properties[0]))
+    if (!out_reserve(room, json.n)) /* decoded text is no longer than its JSON */
         return &BODY_TOO_LARGE;
     yajl_handle parser = yajl_alloc(&callbacks, NULL, &r);
     if (!parser)
@@ -1631,8 +1643,8 @@ static bool compare_matches(const struct node *node, const struct row *row)
     if (p.type == DATETIME) {
         order = time_compare(p.value, node->value);
     } else if (p.type == INT32) {
-        long a = strtol(p.value.p, NULL, 10);
-        long b = strtol(node->value.p, NULL, 10);
+        int64_t a = int32_of(p.value);
+        int64_t b = int32_of(node->value);
         order = (a > b) - (a < b);
     } else {
         order = compare(p.value, node->value);
@@ -1743,8 +1755,7 @@ static void answer_query(struct out *o, const struct request *q, const struct ad
     bool good = read_select(q, select, sizeof select);
     if (parameter(q, "$top", top_room, sizeof top_room, &top))
         good = good && number_of(top, PAGE_ROWS, &limit) && limit > 0;
-    if (parameter(q, "$filter", filter_room, sizeof filter_room - 1, &filter.rest)) {
-        filter_room[filter.rest.n] = '\0'; /* strtol stops here */
+    if (parameter(q, "$filter", filter_room, sizeof filter_room, &filter.rest)) {
         filter.root = parse_or(&filter);
         skip_spaces(&filter);
         good = good && filter.root && filter.rest.n == 0;
@@ -1753,8 +1764,8 @@ static void answer_query(struct out *o, const struct request *q, const struct ad
         narrow(&range, filter.root);
     int next_partition = read_token(q, "NextPartitionKey", partition_room, &range.from.partition);
     int next_row = next_partition == 1 ? read_token(q, "NextRowKey", row_room, &range.from.row) : 0;
-    if (!range.one_partition && next_partition == 0)
-        range.from.row = LIT(""); /* the bound is one inside every partition */
+    if (next_partition == 1 ? next_row == 0 : !range.one_partition)
+        range.from.row = LIT(""); /* a bound on RowKey is one inside every partition */
     if (!good || next_partition < 0 || next_row < 0 || !table) {
         answer_fault(o, good && !table ? &NO_TABLE : &BAD_INPUT);
         return;
@@ -1835,7 +1846,7 @@ static const struct fault *create_table(struct text json, struct text *name)
     if (!take_text(&object, "TableName", name))
         return &MISSING_VALUE;
     if (name->n < 3 || name->n > TABLE_NAME_BYTES || !is_identifier(*name) || memchr(name->p, '_', name->n) ||
-        utf16_units(*name) != name->n || strcasecmp(name->p, "tables") == 0)
+        utf16_units(*name) != name->n || (name->n == 6 && strncasecmp(name->p, "tables", 6) == 0))
         return &BAD_RESOURCE;
     if (table_named(*name))
         return &TABLE_EXISTS;

@@ -1,0 +1,93 @@
+/* leadctl - the operator's program.
+ *
+ *   leadctl [--config FILE] COMMAND [OPTIONS]
+ *
+ * Exit status: 0, 1 when a check failed, and those of sysexits.h: 64 usage, 78
+ * configuration, 69 the store cannot be used, 75 try again later.
+ */
+#include "handler/ctl/ctl.h"
+
+/* System */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sysexits.h>
+
+/* L3 */
+#include "lib/net/http.h"
+
+static const struct command {
+    const char *name;
+    int (*run)(struct service *service, int argc, char **argv);
+    const char *usage;
+    const char *purpose;
+} COMMANDS[] = {
+    {"check", ctl_check, "check", "try keys, store and mail for real; say what to do about failures"},
+    {"list", ctl_list, "list [-n COUNT] [--json]", "show the newest leads"},
+    {"relay", ctl_relay, "relay --once", "send the mails that wait, then end"},
+};
+enum { COMMAND_COUNT = sizeof COMMANDS / sizeof COMMANDS[0] };
+
+static void print_usage(FILE *out)
+{
+    (void)fprintf(out, "usage: leadctl [--config FILE] COMMAND\n\n");
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
+        (void)fprintf(out, "  %-26s %s\n", COMMANDS[i].usage, COMMANDS[i].purpose);
+    (void)fprintf(out, "\nWithout --config the file is $LEADHOOK_CONFIG, else %s.\n", CONFIG_DEFAULT_PATH);
+}
+
+static const struct command *find_command(const char *name)
+{
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        if (strcmp(name, COMMANDS[i].name) == 0)
+            return &COMMANDS[i];
+    }
+    return NULL;
+}
+
+/* The command's word, behind the options that come first; NULL: none or help. */
+static const char *command_word(int argc, char **argv)
+{
+    int i = 1;
+    if (i + 1 < argc && strcmp(argv[i], "--config") == 0)
+        i += 2;
+    else if (i < argc && strncmp(argv[i], "--config=", 9) == 0)
+        i++;
+    return i < argc ? argv[i] : NULL;
+}
+
+int main(int argc, char **argv)
+{
+    struct service service;
+    struct fail why;
+    int next;
+    (void)umask(077);
+    (void)prctl(PR_SET_DUMPABLE, 0);
+    (void)signal(SIGPIPE, SIG_IGN);
+    const char *word = command_word(argc, argv);
+    if (word && (strcmp(word, "--help") == 0 || strcmp(word, "help") == 0)) {
+        print_usage(stdout);
+        return 0;
+    }
+    const struct command *command = word ? find_command(word) : NULL;
+    if (!command) {
+        if (word)
+            (void)fprintf(stderr, "leadctl: there is no command '%s'\n\n", word);
+        print_usage(stderr);
+        return EX_USAGE;
+    }
+    int code = service_read(&service, "leadctl", argc, argv, &next);
+    if (code == 0 && http_global_init(&why) != ST_OK) {
+        (void)fprintf(stderr, "leadctl: %s\n", why.text);
+        code = EX_OSERR;
+    }
+    if (code == 0) {
+        enum status shared = metrics_open(NULL, &service.metrics, NULL);
+        (void)shared; /* leadctl counts for itself alone */
+        code = command->run(&service, argc - next, argv + next);
+    }
+    service_release(&service);
+    return code;
+}

@@ -1,0 +1,33 @@
+#include "handler/ctl/ctl.h"
+
+/* System */
+#include <stdio.h>
+#include <string.h>
+#include <sysexits.h>
+
+int ctl_relay(struct service *service, int argc, char **argv)
+{
+    struct fail why;
+    bool waiting = false;
+    if (argc != 2 || strcmp(argv[1], "--once") != 0) {
+        (void)fprintf(stderr, "usage: leadctl relay --once\n");
+        return EX_USAGE;
+    }
+    if (!service->config.mail_on) {
+        (void)fprintf(stderr, "leadctl: mail_url is 'off': there is nothing to send\n");
+        return EX_CONFIG;
+    }
+    struct relay_options options = service_relay(service);
+    enum status status = relay_once(&options, &waiting, &why);
+    if (status == ST_EXISTS) {
+        (void)fprintf(stderr, "leadctl: a running leadhook sends this host's mails; nothing to do here\n");
+        return 0;
+    }
+    if (status != ST_OK) {
+        (void)fprintf(stderr, "leadctl: %s\n", why.text);
+        return EX_UNAVAILABLE;
+    }
+    if (waiting)
+        (void)fprintf(stderr, "leadctl: some mails wait for a later time\n");
+    return waiting ? EX_TEMPFAIL : 0;
+}
