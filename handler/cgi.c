@@ -16,34 +16,26 @@ bool cgi_is_request(void)
     return getenv("REQUEST_METHOD") != NULL && !listener_is_inherited();
 }
 
-static struct span variable(const char *name, size_t limit)
+static const char *variable(const void *from, const char *name)
 {
-    struct span value = span_of(getenv(name));
-    return value.len <= limit ? value : (struct span){0};
+    (void)from;
+    return getenv(name);
 }
 
 static enum status read_body(size_t max, struct buf *body, struct request *request, struct fail *why)
 {
-    struct span announced = span_of(getenv("CONTENT_LENGTH"));
-    uint64_t len = 0;
-    if (announced.len && !span_to_u64(announced, UINT64_MAX / 2, &len)) {
-        request->body_state = BODY_BAD_LENGTH;
-        return ST_OK;
-    }
-    if (len > max) {
-        request->body_state = BODY_TOO_LARGE;
-        return ST_OK;
-    }
+    size_t len;
+    request->body_state = request_body_length(span_of(getenv("CONTENT_LENGTH")), max, &len);
     int64_t deadline = clock_monotonic_ms() + CGI_READ_MS;
     while (body->len < len) {
         struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
         int64_t left = deadline - clock_monotonic_ms();
-        char *to = buf_reserve(body, (size_t)len - body->len);
+        char *to = buf_reserve(body, len - body->len);
         if (!to)
             return buf_status(body, "the request's body", why);
         if (left <= 0 || poll(&input, 1, (int)left) == 0)
             return fail_set(why, ST_IO, 0, "the request's body did not arrive in time");
-        ssize_t got = read(STDIN_FILENO, to, (size_t)len - body->len);
+        ssize_t got = read(STDIN_FILENO, to, len - body->len);
         if (got < 0 && errno == EINTR)
             continue;
         if (got <= 0)
@@ -73,15 +65,8 @@ enum status cgi_serve(const struct request_handler *handler, struct metrics *met
     struct buf body = BUF_INIT(body_max_bytes);
     struct reply reply = REPLY_INIT;
     struct buf out = BUF_INIT(reply.body.limit + LIMIT_REPLY_BYTES);
-    struct request request = {
-        .method = variable("REQUEST_METHOD", 32),
-        .path = variable("SCRIPT_NAME", LIMIT_QUERY_BYTES),
-        .query = variable("QUERY_STRING", LIMIT_QUERY_BYTES),
-        .content_type = variable("CONTENT_TYPE", LIMIT_CONTENT_TYPE_BYTES),
-        .lead_key = variable("HTTP_X_LEAD_KEY", LIMIT_QUERY_BYTES),
-        .authorization = variable("HTTP_AUTHORIZATION", LIMIT_QUERY_BYTES),
-        .request_id = variable("REQUEST_ID", LIMIT_REQUEST_ID_BYTES),
-    };
+    struct request request;
+    request_fill(&request, variable, NULL);
     enum status status = read_body(body_max_bytes, &body, &request, why);
     if (status != ST_OK) {
         metrics_add(metrics, METRIC_REQUESTS_CUT_OFF, 1);

@@ -29,39 +29,34 @@ enum {
 
 struct worker {
     struct fastcgi *fastcgi;
+    void *context; /* the handler's */
+    FCGX_Request fcgx;
     pthread_t thread;
 };
 
 struct fastcgi {
     struct fastcgi_options options;
     _Atomic bool stop;
-    size_t count;
+    size_t count; /* of running threads */
     struct worker workers[];
 };
 
 /* --- one request --------------------------------------------------------------------------------------------- */
 
-static struct span parameter(const FCGX_Request *fcgx, const char *name, size_t limit)
+static const char *parameter(const void *from, const char *name)
 {
-    struct span value = span_of(FCGX_GetParam(name, fcgx->envp));
-    return value.len <= limit ? value : (struct span){0};
+    const FCGX_Request *fcgx = from;
+    return FCGX_GetParam(name, fcgx->envp);
 }
 
-/* Reads the body as CONTENT_LENGTH announces it.  false: the connection broke. */
+/* Reads the body as CONTENT_LENGTH announces it; what comes behind that is not looked at (RFC 3875 4.2).
+ * false: the connection broke, or the body is shorter. */
 static bool read_body(FCGX_Request *fcgx, size_t max, struct buf *body, struct request *request)
 {
-    struct span announced = span_of(FCGX_GetParam("CONTENT_LENGTH", fcgx->envp));
-    uint64_t len = 0;
+    size_t len;
+    request->body_state = request_body_length(span_of(parameter(fcgx, "CONTENT_LENGTH")), max, &len);
     buf_reset(body);
-    if (announced.len && !span_to_u64(announced, UINT64_MAX / 2, &len)) {
-        request->body_state = BODY_BAD_LENGTH;
-        return true;
-    }
-    if (len > max) {
-        request->body_state = BODY_TOO_LARGE;
-        return true;
-    }
-    char *to = buf_reserve(body, (size_t)len);
+    char *to = buf_reserve(body, len);
     if (!to)
         return false;
     size_t got = 0;
@@ -81,17 +76,9 @@ static bool read_body(FCGX_Request *fcgx, size_t max, struct buf *body, struct r
 /* false: the request is not whole and nobody may act on it. */
 static bool read_request(FCGX_Request *fcgx, size_t body_max, struct buf *body, struct request *request)
 {
-    *request = (struct request){
-        .method = parameter(fcgx, "REQUEST_METHOD", 32),
-        .path = parameter(fcgx, "SCRIPT_NAME", LIMIT_QUERY_BYTES),
-        .query = parameter(fcgx, "QUERY_STRING", LIMIT_QUERY_BYTES),
-        .content_type = parameter(fcgx, "CONTENT_TYPE", LIMIT_CONTENT_TYPE_BYTES),
-        .lead_key = parameter(fcgx, "HTTP_X_LEAD_KEY", LIMIT_QUERY_BYTES),
-        .authorization = parameter(fcgx, "HTTP_AUTHORIZATION", LIMIT_QUERY_BYTES),
-        .request_id = parameter(fcgx, "REQUEST_ID", LIMIT_REQUEST_ID_BYTES),
-    };
-    return FCGX_GetError(fcgx->in) == 0 && request->method.len && request->path.len &&
-           read_body(fcgx, body_max, body, request);
+    request_fill(request, parameter, fcgx);
+    return FCGX_GetError(fcgx->in) == 0 && parameter(fcgx, "REQUEST_METHOD") &&
+           parameter(fcgx, "SCRIPT_NAME") && read_body(fcgx, body_max, body, request);
 }
 
 static bool write_reply(FCGX_Request *fcgx, const struct reply *reply, struct buf *out)
@@ -133,60 +120,80 @@ static bool accept_one(struct fastcgi *f, FCGX_Request *fcgx)
     }
 }
 
-static void serve_one(struct fastcgi *f, FCGX_Request *fcgx, void *context, struct reply *reply,
-                      struct buf *body, struct buf *out)
+static void serve_one(struct worker *worker, struct reply *reply, struct buf *body, struct buf *out)
 {
+    const struct fastcgi_options *options = &worker->fastcgi->options;
+    FCGX_Request *fcgx = &worker->fcgx;
     struct request request;
-    if (!read_request(fcgx, f->options.body_max_bytes, body, &request)) {
-        metrics_add(f->options.metrics, METRIC_REQUESTS_CUT_OFF, 1);
+    if (!read_request(fcgx, options->body_max_bytes, body, &request)) {
+        metrics_add(options->metrics, METRIC_REQUESTS_CUT_OFF, 1);
         /* Nothing may be stored, and there is nobody to answer.  Finish would report success to the peer. */
         FCGX_Free(fcgx, 1);
         return;
     }
-    f->options.handler->handle(context, &request, reply);
-    metrics_add(f->options.metrics, metric_of_code(reply->code), 1);
+    options->handler->handle(worker->context, &request, reply);
+    metrics_add(options->metrics, metric_of_code(reply->code), 1);
     if (!write_reply(fcgx, reply, out))
-        metrics_add(f->options.metrics, METRIC_REPLIES_LOST, 1);
+        metrics_add(options->metrics, METRIC_REPLIES_LOST, 1);
     FCGX_Finish_r(fcgx); /* nginx sees the end of the answer only now */
-    f->options.handler->after(context);
+    FCGX_Free(fcgx, 1);  /* closes a connection that was to be kept */
+    reply_reset(reply);  /* nobody's answer stays for the next one */
+    options->handler->after(worker->context);
 }
 
 static void *run(void *argument)
 {
-    struct fastcgi *f = ((struct worker *)argument)->fastcgi;
-    FCGX_Request fcgx;
+    struct worker *worker = argument;
+    const struct fastcgi_options *options = &worker->fastcgi->options;
     struct reply reply = REPLY_INIT;
-    struct buf body = BUF_INIT(f->options.body_max_bytes);
+    struct buf body = BUF_INIT(options->body_max_bytes);
     struct buf out = BUF_INIT(reply.body.limit + LIMIT_REPLY_BYTES);
-    void *context = f->options.handler->begin(f->options.handler->shared);
-    if (!context || FCGX_InitRequest(&fcgx, f->options.listener->fd, 0) != 0) {
-        log_event(LOG_LEVEL_ERROR, "thread-failed", "reason=no-memory");
-    } else {
-        while (accept_one(f, &fcgx))
-            serve_one(f, &fcgx, context, &reply, &body, &out);
-        FCGX_Free(&fcgx, 1);
-    }
-    if (context)
-        f->options.handler->end(context);
+    while (accept_one(worker->fastcgi, &worker->fcgx))
+        serve_one(worker, &reply, &body, &out);
+    FCGX_Free(&worker->fcgx, 1);
+    options->handler->end(worker->context);
     buf_release(&out);
     buf_release(&body);
     reply_release(&reply);
     return NULL;
 }
 
+/* Everything a thread needs is there before the first one starts: one that could not serve would only be missed
+ * when requests wait. */
+static enum status prepare(struct fastcgi *f, struct worker *worker, struct fail *why)
+{
+    worker->fastcgi = f;
+    if (FCGX_InitRequest(&worker->fcgx, f->options.listener->fd, 0) != 0)
+        return fail_set(why, ST_IO, 0, "cannot initialise a FastCGI request");
+    worker->context = f->options.handler->begin(f->options.handler->shared);
+    return worker->context ? ST_OK
+                           : fail_set(why, ST_NOMEM, 0, "no memory for %u threads", f->options.threads);
+}
+
 static enum status start_threads(struct fastcgi *f, struct fail *why)
 {
+    const struct request_handler *handler = f->options.handler;
+    enum status status = ST_OK;
+    size_t prepared = 0;
+    while (prepared < f->options.threads && status == ST_OK) {
+        status = prepare(f, &f->workers[prepared], why);
+        prepared += status == ST_OK ? 1 : 0;
+    }
     pthread_attr_t attributes;
-    int error = 0;
     (void)pthread_attr_init(&attributes);
     (void)pthread_attr_setstacksize(&attributes, THREAD_STACK_BYTES);
-    for (; f->count < f->options.threads && error == 0; f->count += error == 0 ? 1 : 0) {
+    while (f->count < f->options.threads && status == ST_OK) {
         struct worker *worker = &f->workers[f->count];
-        worker->fastcgi = f;
-        error = pthread_create(&worker->thread, &attributes, run, worker);
+        int error = pthread_create(&worker->thread, &attributes, run, worker);
+        if (error != 0)
+            status = fail_set(why, ST_IO, error, "cannot start %u threads", f->options.threads);
+        else
+            f->count++;
     }
     (void)pthread_attr_destroy(&attributes);
-    return error == 0 ? ST_OK : fail_set(why, ST_IO, error, "cannot start %u threads", f->options.threads);
+    for (size_t i = f->count; i < prepared; i++)
+        handler->end(f->workers[i].context);
+    return status;
 }
 
 enum status fastcgi_start(const struct fastcgi_options *options, struct fastcgi **fastcgi, struct fail *why)
@@ -215,15 +222,17 @@ enum status fastcgi_start(const struct fastcgi_options *options, struct fastcgi 
 bool fastcgi_stop(struct fastcgi *fastcgi, int64_t wait_ms)
 {
     struct timespec until;
-    bool all_ended = true;
     (void)clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += (time_t)(wait_ms / 1000);
+    until.tv_nsec += (long)(wait_ms % 1000) * 1000000L;
+    until.tv_sec += (time_t)(wait_ms / 1000) + until.tv_nsec / 1000000000L;
+    until.tv_nsec %= 1000000000L;
     atomic_store(&fastcgi->stop, true);
     listener_stop(fastcgi->options.listener);
-    for (size_t i = 0; i < fastcgi->count; i++)
-        all_ended =
-            pthread_clockjoin_np(fastcgi->workers[i].thread, NULL, CLOCK_MONOTONIC, &until) == 0 && all_ended;
-    if (all_ended)
-        free(fastcgi);
-    return all_ended;
+    while (fastcgi->count > 0 && pthread_clockjoin_np(fastcgi->workers[fastcgi->count - 1].thread, NULL,
+                                                      CLOCK_MONOTONIC, &until) == 0)
+        fastcgi->count--;
+    if (fastcgi->count > 0)
+        return false;
+    free(fastcgi);
+    return true;
 }

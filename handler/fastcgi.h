@@ -11,7 +11,8 @@
 #include "handler/reply.h"
 #include "handler/request.h"
 
-/* What a thread does with requests.  All are called in that thread. */
+/* What a thread does with requests: handle fills *reply with one of the builders
+ * of reply.h.  begin is called before the threads start, the others in the thread. */
 struct request_handler {
     void *(*begin)(void *shared); /* the thread's own context; NULL: no memory */
     void (*handle)(void *context, const struct request *request, struct reply *reply);
@@ -30,12 +31,16 @@ struct fastcgi_options {
 
 struct fastcgi;
 
-/* Starts the threads.  All signals must be blocked in the calling thread. */
+/* Starts the threads; keeps the listener and the handler until they have ended.
+ * All signals must be blocked in the calling thread, SIGPIPE is ignored from
+ * here on.  A connection serves one request, also when its peer asks to keep it:
+ * an idle peer must not own a thread. */
 MUST_CHECK enum status fastcgi_start(const struct fastcgi_options *options, struct fastcgi **fastcgi,
                                      struct fail *why);
 
-/* Accepts no more, finishes what was accepted, at most wait_ms.  false: a thread
- * is still busy, and the process should end without freeing what it uses. */
+/* Accepts no more, finishes what was accepted, at most wait_ms; then frees.
+ * false: a thread is still busy, such as one that reads a request which does not
+ * go on.  Nothing was freed then: call it again, or end the process. */
 MUST_CHECK bool fastcgi_stop(struct fastcgi *fastcgi, int64_t wait_ms);
 
 #endif

@@ -1,7 +1,8 @@
 /* keys.h - who may send leads: named keys, compared in constant time.
  *
- * The key file has one `name key` per line; a line that begins with `#` is a comment.  Two keys may
- * be live per name, so that a key can be replaced without losing a request.
+ * The key file has one `name key` per line; lines that begin with `#` are
+ * comments.  Two keys may be live per name, so that a key can be replaced
+ * without losing a request.
  * Only SHA-256 digests are kept.  A struct keys does not change after it was
  * read; threads may share it.
  */

@@ -1936,7 +1936,7 @@ static void answer(struct out *o, const struct request *q)
 /* ---- Connections: one thread, answers held back in a queue ---- */
 
 struct connection {
-    int fd;
+    int fd;       /* 0: this place is free */
     bool closing; /* after this answer */
     bool queued;
     int64_t due_ns;
@@ -1946,7 +1946,7 @@ struct connection {
     struct connection *before, *behind; /* in the queue: the latency is the same for all, so it is in order */
 };
 static int poller;
-static size_t connection_count;
+static struct connection connections[CONNECTIONS];
 static struct {
     struct connection *first, *last;
 } queue;
@@ -1983,8 +1983,7 @@ static void connection_close(struct connection *c)
     close(c->fd);
     free(c->in.p);
     free(c->out.p);
-    free(c);
-    connection_count--;
+    *c = (struct connection){0};
 }
 
 static void wait_for(struct connection *c, uint32_t events)
@@ -2089,18 +2088,19 @@ static void accept_all(int listener)
 {
     int fd;
     while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
-        struct connection *c = connection_count < CONNECTIONS ? calloc(1, sizeof *c) : NULL;
-        struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
+        struct connection *c = connections;
         int on = 1;
-        if (!c) {
+        while (c < connections + CONNECTIONS && c->fd)
+            c++;
+        if (c == connections + CONNECTIONS) {
             close(fd);
             continue;
         }
+        struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         c->fd = fd;
         c->in.limit = HEAD_BYTES + BODY_BYTES + HEAD_BYTES;
         c->out.limit = ANSWER_BYTES + HEAD_BYTES;
-        connection_count++;
         if (epoll_ctl(poller, EPOLL_CTL_ADD, fd, &event) != 0)
             die("epoll_ctl");
     }
