@@ -13,70 +13,60 @@
 #include "lib/base/file.h"
 #include "lib/base/limits.h"
 
+/* L4 */
+#include "lib/table/account.h"
+
 enum kind { KIND_TEXT, KIND_PATH, KIND_SECRET, KIND_NUMBER, KIND_MODE };
 
 struct setting {
     const char *name;
+    size_t offset; /* of its field */
     enum kind kind;
-    size_t offset;
-    const char *otherwise;
-    unsigned int min;
-    unsigned int max;
+    const char *otherwise; /* the default, "" for none */
     const char *meaning;
+    unsigned int min; /* of numbers and modes */
+    unsigned int max;
 };
 
-#define TEXT(n, d, m)                                                                                        \
-    {                                                                                                        \
-#n, KIND_TEXT, offsetof(struct config, n), d, 0, 0, m                                                \
-    }
-#define PATH(n, d, m)                                                                                        \
-    {                                                                                                        \
-#n, KIND_PATH, offsetof(struct config, n), d, 0, 0, m                                                \
-    }
-#define SECRET(n, m)                                                                                         \
-    {                                                                                                        \
-#n, KIND_SECRET, offsetof(struct config, n), "", 0, 0, m                                             \
-    }
-#define NUMBER(n, d, a, b, m)                                                                                \
-    {                                                                                                        \
-#n, KIND_NUMBER, offsetof(struct config, n), d, a, b, m                                              \
-    }
-#define MODE(n, d, m)                                                                                        \
-    {                                                                                                        \
-#n, KIND_MODE, offsetof(struct config, n), d, 0, 0777, m                                             \
-    }
+#define AT(field) .name = #field, .offset = offsetof(struct config, field)
 
 static const struct setting SETTINGS[] = {
-    PATH(listen, "", "path of the unix socket to make; absent: the listening socket is file descriptor 0"),
-    MODE(listen_mode, "0660", "mode of that socket"),
-    TEXT(listen_group, "", "group of that socket, the one nginx runs in"),
-    NUMBER(threads, "8", 1, LIMIT_THREADS, "requests served at the same time"),
-    PATH(keys_file, "", "file of the keys senders present, one `name key` per line"),
-    TEXT(store, "sqlite:/var/lib/leadhook/leads.db", "where leads are kept: `sqlite:PATH` or `table`"),
-    SECRET(table_connection, "connection string of the storage account"),
-    TEXT(table_connection_file, "", "file that holds the connection string"),
-    TEXT(table_name, "MarketplaceLeads", "table of the leads; a second one has this name and `Ops`"),
-    PATH(table_tls_ca, "", "file of the certificate authorities to trust instead of the system's"),
-    TEXT(spool, "off", "path of the spool database, or `off`"),
-    PATH(relay_socket, "",
-         "socket through which processes tell the relay of new mail; absent: the path of the "
-         "sqlite database, spool or `listen` with `.relay` at its end"),
-    TEXT(mail_url, "off", "`smtps://host:465`, `smtp://host:587`, `maildir:PATH` or `off`"),
-    TEXT(mail_user, "", "user name for SMTP; absent: no login"),
-    SECRET(mail_password, "password for SMTP"),
-    TEXT(mail_password_file, "", "file that holds the password"),
-    TEXT(mail_from, "", "sender of the mails: `leads@example.com` or `Name <leads@example.com>`"),
-    TEXT(mail_to, "", "recipients, separated by commas; each gets a mail of its own"),
-    PATH(mail_tls_ca, "", "file of the certificate authorities to trust instead of the system's"),
-    TEXT(mail_tls, "required", "`required`, or `off` for a server on this machine"),
-    TEXT(mail_hello, "", "name to greet the SMTP server with; absent: the domain of `mail_from`"),
-    NUMBER(mail_per_minute, "20", 1, 6000, "mails sent in a minute at most"),
-    TEXT(notify_detail, "full", "`full`, or `summary` for mails without personal data"),
-    NUMBER(repeat_window_s, "3600", 0, 31536000, "seconds in which the same lead again is not mailed again"),
-    NUMBER(request_deadline_ms, "3000", 100, 20000, "milliseconds to store a lead before the answer is 503"),
-    NUMBER(body_max_bytes, "131072", 1024, LIMIT_BODY_BYTES, "size of the largest request body"),
-    TEXT(withhold_domains, "", "e-mail domains whose leads are kept without personal data, such as `.edu`"),
-    TEXT(alarm_to, "", "address for the operator's alarms"),
+    {AT(listen), KIND_PATH, "",
+     "path of the unix socket to make; absent: the listening socket is file descriptor 0"},
+    {AT(listen_mode), KIND_MODE, "0660", "mode of that socket", 0, 0777},
+    {AT(listen_group), KIND_TEXT, "", "group of that socket, the one nginx runs in"},
+    {AT(threads), KIND_NUMBER, "8", "requests served at the same time", 1, LIMIT_THREADS},
+    {AT(keys_file), KIND_PATH, "", "file of the keys senders present, one `name key` per line"},
+    {AT(store), KIND_TEXT, "sqlite:/var/lib/leadhook/leads.db",
+     "where leads are kept: `sqlite:PATH` or `table`"},
+    {AT(table_connection), KIND_SECRET, "", "connection string of the storage account"},
+    {AT(table_connection_file), KIND_TEXT, "", "file that holds the connection string"},
+    {AT(table_name), KIND_TEXT, "MarketplaceLeads",
+     "table of the leads; a second one has this name and `Ops`"},
+    {AT(table_tls_ca), KIND_PATH, "", "file of the certificate authorities to trust instead of the system's"},
+    {AT(spool), KIND_TEXT, "off", "path of the spool database, or `off`"},
+    {AT(relay_socket), KIND_PATH, "",
+     "socket through which processes tell the relay of new mail; absent: the path of the "
+     "sqlite database, spool or `listen` with `.relay` at its end"},
+    {AT(mail_url), KIND_TEXT, "off", "`smtps://host:465`, `smtp://host:587`, `maildir:PATH` or `off`"},
+    {AT(mail_user), KIND_TEXT, "", "user name for SMTP; absent: no login"},
+    {AT(mail_password), KIND_SECRET, "", "password for SMTP"},
+    {AT(mail_password_file), KIND_TEXT, "", "file that holds the password"},
+    {AT(mail_from), KIND_TEXT, "", "sender of the mails: `leads@example.com` or `Name <leads@example.com>`"},
+    {AT(mail_to), KIND_TEXT, "", "recipients, separated by commas; each gets a mail of its own"},
+    {AT(mail_tls_ca), KIND_PATH, "", "file of the certificate authorities to trust instead of the system's"},
+    {AT(mail_tls), KIND_TEXT, "required", "`required`, or `off` for a server on this machine"},
+    {AT(mail_hello), KIND_TEXT, "", "name to greet the SMTP server with; absent: the domain of `mail_from`"},
+    {AT(mail_per_minute), KIND_NUMBER, "20", "mails sent in a minute at most", 1, 6000},
+    {AT(notify_detail), KIND_TEXT, "full", "`full`, or `summary` for mails without personal data"},
+    {AT(repeat_window_s), KIND_NUMBER, "3600", "seconds in which the same lead again is not mailed again", 0,
+     31536000},
+    {AT(request_deadline_ms), KIND_NUMBER, "3000", "milliseconds to store a lead before the answer is 503",
+     100, 20000},
+    {AT(body_max_bytes), KIND_NUMBER, "131072", "size of the largest request body", 1024, LIMIT_BODY_BYTES},
+    {AT(withhold_domains), KIND_TEXT, "",
+     "e-mail domains whose leads are kept without personal data, such as `.edu`"},
+    {AT(alarm_to), KIND_TEXT, "", "address for the operator's alarms"},
 };
 enum { SETTING_COUNT = sizeof SETTINGS / sizeof SETTINGS[0] };
 
@@ -205,6 +195,8 @@ static void set(struct reader *r, size_t index, struct span value)
         set_mode(r, s, value);
 }
 
+enum { NAME_BYTES_SHOWN = 40 }; /* of a setting that does not exist */
+
 static bool has_control(struct span s)
 {
     for (size_t i = 0; i < s.len; i++) {
@@ -212,6 +204,16 @@ static bool has_control(struct span s)
             return true;
     }
     return false;
+}
+
+/* Only what looks like a name is shown: the end of a secret that was broken over two lines does not. */
+static bool looks_like_a_name(struct span s)
+{
+    for (size_t i = 0; i < s.len; i++) {
+        if (!(s.ptr[i] >= 'a' && s.ptr[i] <= 'z') && s.ptr[i] != '_')
+            return false;
+    }
+    return s.len > 0 && s.len <= NAME_BYTES_SHOWN;
 }
 
 static void read_line(struct reader *r, struct span line, size_t number)
@@ -222,11 +224,11 @@ static void read_line(struct reader *r, struct span line, size_t number)
     size_t equals = span_find(line, '=');
     struct span name = span_trim(span_cut(line, 0, equals));
     size_t index = index_of(name);
-    if (equals == SPAN_NONE || has_control(line)) {
+    if (equals == SPAN_NONE || has_control(line) || (index == SPAN_NONE && !looks_like_a_name(name))) {
         buf_addf(r->mistakes, "%s:%zu: not of the form 'name = value'\n", r->path, number);
     } else if (index == SPAN_NONE) {
         buf_addf(r->mistakes, "%s:%zu: setting '%.*s': there is no such setting\n", r->path, number,
-                 SPAN_FMT(span_cut(name, 0, 64)));
+                 SPAN_FMT(name));
     } else if (r->line[index]) {
         buf_addf(r->mistakes, "%s:%zu: setting '%s': set already in line %zu\n", r->path, number,
                  SETTINGS[index].name, r->line[index]);
@@ -236,11 +238,16 @@ static void read_line(struct reader *r, struct span line, size_t number)
     }
 }
 
-static void read_file(struct reader *r)
+/* false: not even looked at. */
+static bool read_file(struct reader *r)
 {
     struct buf text = BUF_INIT(LIMIT_CONFIG_FILE_BYTES);
     struct fail why;
-    if (file_read(r->path, FILE_PUBLIC, &text, &why) != ST_OK) {
+    /* All the room at once: a buffer that grew would leave copies of secrets behind.  Without memory the
+     * buffer says so when it is read into. */
+    (void)buf_reserve(&text, LIMIT_CONFIG_FILE_BYTES);
+    enum status status = file_read(r->path, FILE_PUBLIC, &text, &why);
+    if (status != ST_OK) {
         buf_addf(r->mistakes, "%s\n", why.text);
     } else {
         struct span rest = buf_span(&text), line;
@@ -248,6 +255,7 @@ static void read_file(struct reader *r)
             read_line(r, line, number);
     }
     buf_release_secret(&text);
+    return status == ST_OK;
 }
 
 static void read_environment(struct reader *r)
@@ -291,6 +299,7 @@ static void read_secret(struct reader *r, const char *name, char **value, const 
         return;
     }
     add_secret_path(&path, file);
+    (void)buf_reserve(&text, LIMIT_SECRET_FILE_BYTES); /* for the same reason as in read_file */
     if (buf_status(&path, "the path", &why) != ST_OK ||
         file_read(path.data, FILE_PRIVATE, &text, &why) != ST_OK) {
         mistake(r, file_name, "%s", why.text);
@@ -323,6 +332,22 @@ static bool is_table_name(struct span name)
     return name.len >= 3 && name.len <= 60;
 }
 
+static void check_connection(struct reader *r)
+{
+    const struct config *c = r->config;
+    struct table_account account;
+    struct fail why;
+    if (!c->table_connection && !c->table_connection_file) {
+        mistake(r, "table_connection", "is needed with store = table (or table_connection_file)");
+    } else if (c->table_connection) {
+        if (table_account_parse(span_of(c->table_connection), &account, &why) == ST_OK)
+            table_account_release(&account);
+        else
+            mistake(r, c->table_connection_file ? "table_connection_file" : "table_connection", "%s",
+                    why.text);
+    }
+}
+
 static void check_store(struct reader *r)
 {
     struct config *c = r->config;
@@ -334,8 +359,8 @@ static void check_store(struct reader *r)
             mistake(r, "store", "sqlite: must be followed by an absolute path");
     } else if (!span_eq(store, SPAN_LIT("table"))) {
         mistake(r, "store", "must be 'sqlite:PATH' or 'table'");
-    } else if (!c->table_connection && !c->table_connection_file) {
-        mistake(r, "table_connection", "is needed with store = table (or table_connection_file)");
+    } else {
+        check_connection(r);
     }
     if (!is_table_name(span_of(c->table_name)))
         mistake(r, "table_name", "must be 3 to 60 letters and digits and begin with a letter");
@@ -372,8 +397,6 @@ static void check_recipients(struct reader *r)
     while (span_next(&rest, ',', &part)) {
         struct mail_address address;
         part = span_trim(part);
-        if (part.len == 0)
-            continue;
         if (c->recipient_count == LIMIT_RECIPIENTS) {
             mistake(r, "mail_to", "has more than %u recipients", LIMIT_RECIPIENTS);
             return;
@@ -383,13 +406,14 @@ static void check_recipients(struct reader *r)
         else
             c->recipients[c->recipient_count++] = address.address;
     }
-    if (c->recipient_count == 0)
+    if (c->mail_on && !c->mail_to)
         mistake(r, "mail_to", "is needed when mail_url is not 'off'");
 }
 
 static void check_mail(struct reader *r)
 {
     struct config *c = r->config;
+    struct mail_address alarm_to;
     struct fail why;
     c->mail_on = !span_eq(span_of(c->mail_url), SPAN_LIT("off"));
     if (span_eq(span_of(c->notify_detail), SPAN_LIT("summary")))
@@ -399,19 +423,16 @@ static void check_mail(struct reader *r)
     if (!span_eq(span_of(c->mail_tls), SPAN_LIT("required")) &&
         !span_eq(span_of(c->mail_tls), SPAN_LIT("off")))
         mistake(r, "mail_tls", "must be 'required' or 'off'");
-    if (c->alarm_to) {
-        struct mail_address address;
-        if (mail_address_parse(span_of(c->alarm_to), &address, &why) != ST_OK)
-            mistake(r, "alarm_to", "%s", why.text);
-    }
+    if (c->mail_from && mail_address_parse(span_of(c->mail_from), &c->from, &why) != ST_OK)
+        mistake(r, "mail_from", "%s", why.text);
+    if (c->alarm_to && mail_address_parse(span_of(c->alarm_to), &alarm_to, &why) != ST_OK)
+        mistake(r, "alarm_to", "%s", why.text);
+    check_recipients(r);
     if (!c->mail_on)
         return;
     if (!c->mail_from)
         mistake(r, "mail_from", "is needed when mail_url is not 'off'");
-    else if (mail_address_parse(span_of(c->mail_from), &c->from, &why) != ST_OK)
-        mistake(r, "mail_from", "%s", why.text);
-    check_recipients(r);
-    if (c->mail_user && !c->mail_password)
+    if (c->mail_user && !c->mail_password && !c->mail_password_file)
         mistake(r, "mail_password", "is needed with mail_user (or mail_password_file)");
     struct mail_settings settings = config_mail(c);
     struct mail_transport *transport;
@@ -421,17 +442,38 @@ static void check_mail(struct reader *r)
         mail_transport_free(transport);
 }
 
+/* A rule that matches nothing would keep what was to be withheld. */
+static void check_withhold(struct reader *r)
+{
+    struct span rest = span_of(r->config->withhold_domains), rule;
+    while (span_next(&rest, ',', &rule)) {
+        rule = span_trim(rule);
+        bool good = rule.len > 1 && rule.ptr[rule.len - 1] != '.';
+        for (size_t i = 0; i < rule.len && good; i++) {
+            char c = rule.ptr[i];
+            good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+                   (c == '.' && rule.ptr[i + 1] != '.');
+        }
+        if (!good) {
+            mistake(r, "withhold_domains",
+                    "must be domains such as example.org or .edu, separated by commas");
+            return;
+        }
+    }
+}
+
 static void check_all(struct reader *r)
 {
     struct config *c = r->config;
     if (!c->keys_file)
         mistake(r, "keys_file", "is needed");
     check_socket_path(r, "listen", c->listen);
-    check_store(r);
     read_secret(r, "table_connection", &c->table_connection, "table_connection_file",
                 c->table_connection_file);
     read_secret(r, "mail_password", &c->mail_password, "mail_password_file", c->mail_password_file);
+    check_store(r);
     check_mail(r);
+    check_withhold(r);
     choose_relay_socket(r);
 }
 
@@ -443,9 +485,10 @@ enum status config_read(const char *path, struct config *config, struct buf *mis
         if (SETTINGS[i].otherwise[0])
             set(&r, i, span_of(SETTINGS[i].otherwise));
     }
-    read_file(&r);
+    bool was_read = read_file(&r);
     read_environment(&r);
-    check_all(&r);
+    if (was_read) /* else everything would seem to be missing */
+        check_all(&r);
     if (mistakes->len == 0 && mistakes->error == ST_OK)
         return ST_OK;
     config_release(config);

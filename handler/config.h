@@ -1,9 +1,10 @@
 /* config.h - the settings: one file, environment variables over it, one table of names.
  *
- * `name = value` per line, `#` comments.  LEADHOOK_NAME overrides a setting,
- * every secret also exists as NAME_file.  All mistakes of a configuration are
- * reported together, one line each, naming file, line and setting; values of
- * secrets are never shown.
+ * `name = value` per line; lines that begin with `#` are comments.  LEADHOOK_NAME
+ * overrides a setting, every secret also exists as NAME_file.  All mistakes of a
+ * configuration are reported together, one line each, naming file, line and
+ * setting; values of secrets are never shown.  Other variables that begin with
+ * LEADHOOK_ are passed over: container platforms make such for a service.
  */
 #ifndef LEAD_CONFIG_H
 #define LEAD_CONFIG_H
@@ -56,7 +57,8 @@ struct config {
 };
 
 /* Reads and checks everything, but opens nothing but files of secrets.
- * ST_INVALID: *mistakes has a line for each mistake. */
+ * ST_INVALID: *mistakes, empty before, has a line for each mistake, to be
+ * printed behind the program's name; *config is released. */
 MUST_CHECK enum status config_read(const char *path, struct config *config, struct buf *mistakes);
 void config_release(struct config *config); /* wipes secrets */
 

@@ -2,6 +2,7 @@
 
 /* System */
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -25,47 +26,53 @@ bool listener_is_inherited(void)
 enum status listener_adopt(struct listener *listener, struct fail *why)
 {
     /* accept returns now and then so that idle threads see the stop; shutdown() would end the socket for the
-     * other processes too.  Connections of a unix socket do not inherit this. */
+     * other processes too.  Connections of a unix socket do not inherit this, those of TCP do. */
     struct timeval wait = {.tv_sec = WAIT_ACCEPT_MS / 1000, .tv_usec = WAIT_ACCEPT_MS % 1000 * 1000};
+    struct sockaddr_storage address = {0};
+    socklen_t len = sizeof address;
     if (!listener_is_inherited())
         return fail_set(
             why, ST_INVALID, 0,
             "file descriptor 0 is no listening socket: set 'listen', or start this under spawn-fcgi, "
             "multiwatch, supervisor or systemd");
-    if (setsockopt(STDIN_FILENO, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait) != 0)
-        return fail_set(why, ST_IO, errno, "cannot set the time-out of the inherited socket");
+    if (getsockname(STDIN_FILENO, (struct sockaddr *)&address, &len) != 0 || address.ss_family != AF_UNIX)
+        return fail_set(
+            why, ST_INVALID, 0,
+            "file descriptor 0 is no unix socket: FastCGI is trusted, so only nginx may reach it");
+    /* Some supervisors hand over a non-blocking socket; idle threads would spin on it. */
+    int flags = fcntl(STDIN_FILENO, F_GETFL);
+    if (flags < 0 || fcntl(STDIN_FILENO, F_SETFL, flags & ~O_NONBLOCK) != 0 ||
+        setsockopt(STDIN_FILENO, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait) != 0)
+        return fail_set(why, ST_IO, errno, "cannot set up the inherited socket");
     *listener = (struct listener){.fd = STDIN_FILENO};
     return ST_OK;
 }
 
-/* Whether a live process answers there. */
-static bool is_alive(const struct sockaddr_un *address)
+/* Whether nobody listens there any more: the only answer on which a socket may be removed. */
+static bool is_dead(const struct sockaddr_un *address)
 {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return false;
-    bool alive = connect(fd, (const struct sockaddr *)address, sizeof *address) == 0 || errno == EAGAIN;
+    bool dead = connect(fd, (const struct sockaddr *)address, sizeof *address) != 0 && errno == ECONNREFUSED;
     (void)close(fd);
-    return alive;
+    return dead;
 }
 
-static enum status bind_path(int fd, const struct sockaddr_un *address, unsigned int mode, struct fail *why)
+static enum status bind_path(int fd, const struct sockaddr_un *address, struct fail *why)
 {
     struct stat info;
     if (lstat(address->sun_path, &info) == 0) {
         if (!S_ISSOCK(info.st_mode))
             return fail_set(why, ST_IO, 0, "'%s' exists and is no socket", address->sun_path);
-        if (is_alive(address))
+        if (!is_dead(address))
             return fail_set(why, ST_EXISTS, 0, "another process listens on '%s'", address->sun_path);
         if (unlink(address->sun_path) != 0 && errno != ENOENT)
             return fail_set(why, ST_IO, errno, "cannot remove the old socket '%s'", address->sun_path);
     }
-    /* The mode is right from the first moment. */
-    mode_t old = umask((mode_t)(~mode & 0777));
-    int bound = bind(fd, (const struct sockaddr *)address, sizeof *address);
-    int error = errno;
-    (void)umask(old);
-    return bound == 0 ? ST_OK : fail_set(why, ST_IO, error, "cannot make the socket '%s'", address->sun_path);
+    if (bind(fd, (const struct sockaddr *)address, sizeof *address) != 0)
+        return fail_set(why, ST_IO, errno, "cannot make the socket '%s'", address->sun_path);
+    return ST_OK;
 }
 
 static enum status give_to_group(const char *path, const char *group, struct fail *why)
@@ -80,31 +87,44 @@ static enum status give_to_group(const char *path, const char *group, struct fai
     return ST_OK;
 }
 
+/* Of a socket that is bound: nobody can connect before listen, so whatever mode the umask has left it with
+ * until here does no harm. */
+static enum status open_path(struct listener *listener, unsigned int mode, const char *group,
+                             struct fail *why)
+{
+    struct stat info;
+    if (lstat(listener->path, &info) != 0)
+        return fail_set(why, ST_IO, errno, "cannot examine '%s'", listener->path);
+    listener->inode = info.st_ino;
+    listener->device = info.st_dev;
+    enum status status = give_to_group(listener->path, group, why);
+    if (status == ST_OK && chmod(listener->path, (mode_t)mode) != 0)
+        status = fail_set(why, ST_IO, errno, "cannot set the mode of '%s'", listener->path);
+    if (status == ST_OK && listen(listener->fd, BACKLOG) != 0)
+        status = fail_set(why, ST_IO, errno, "cannot listen on '%s'", listener->path);
+    return status;
+}
+
 enum status listener_make(const char *path, unsigned int mode, const char *group, struct listener *listener,
                           struct fail *why)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    struct stat info;
     if (strlen(path) >= sizeof address.sun_path)
         return fail_set(why, ST_INVALID, 0, "the socket's path is too long");
     memcpy(address.sun_path, path, strlen(path) + 1);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
+    struct listener made = {.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), .path = path};
+    if (made.fd < 0)
         return fail_set(why, ST_IO, errno, "cannot make a socket");
-    enum status status = bind_path(fd, &address, mode, why);
-    if (status == ST_OK)
-        status = give_to_group(path, group, why);
-    if (status == ST_OK && listen(fd, BACKLOG) != 0)
-        status = fail_set(why, ST_IO, errno, "cannot listen on '%s'", path);
-    if (status == ST_OK && stat(path, &info) != 0)
-        status = fail_set(why, ST_IO, errno, "cannot examine '%s'", path);
-    if (status != ST_OK) {
-        (void)close(fd);
-        return status;
+    enum status status = bind_path(made.fd, &address, why);
+    if (status == ST_OK) {
+        made.is_own = true; /* from here on it is removed again */
+        status = open_path(&made, mode, group, why);
     }
-    *listener = (struct listener){
-        .fd = fd, .is_own = true, .path = path, .inode = info.st_ino, .device = info.st_dev};
-    return ST_OK;
+    if (status != ST_OK)
+        listener_close(&made);
+    else
+        *listener = made;
+    return status;
 }
 
 void listener_stop(const struct listener *listener)

@@ -13,7 +13,7 @@
 struct listener {
     int fd;
     bool is_own;
-    const char *path; /* of our own socket */
+    const char *path; /* of our own socket; borrowed until listener_close */
     unsigned long inode;
     unsigned long device;
 };
@@ -21,11 +21,14 @@ struct listener {
 /* Whether file descriptor 0 is a listening socket. */
 bool listener_is_inherited(void);
 
-/* Takes over file descriptor 0. */
+/* Takes over file descriptor 0 and makes it blocking.  ST_INVALID: it is no
+ * listening unix socket. */
 MUST_CHECK enum status listener_adopt(struct listener *listener, struct fail *why);
 
-/* Makes a socket at path.  A dead process's socket is replaced, a live one is
- * refused (ST_EXISTS).  group may be NULL. */
+/* Makes a socket at path.  A dead process's socket is replaced; a live one, or
+ * one of which that cannot be told, is refused (ST_EXISTS).  group may be NULL;
+ * ST_INVALID: there is no such group, or the path is too long for a socket.
+ * Not for two processes at the same moment with the same path. */
 MUST_CHECK enum status listener_make(const char *path, unsigned int mode, const char *group,
                                      struct listener *listener, struct fail *why);
 

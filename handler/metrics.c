@@ -4,11 +4,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 /* Changes with the list of counters; another program's file is begun anew. */
@@ -19,6 +17,9 @@ struct metrics {
     uint64_t count;
     _Atomic uint64_t values[METRIC_COUNT];
 };
+
+/* A lock in the mapped memory would be one process's alone. */
+_Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && sizeof(uint64_t) == sizeof(long long), "counters are shared");
 
 static const struct {
     const char *family;
@@ -53,29 +54,31 @@ static const struct {
     [METRIC_MAILS_AMBIGUOUS] = {"leadhook_mails_total", "{outcome=\"ambiguous\"}", NULL},
 };
 
-static struct metrics *private_metrics(void)
-{
-    static struct metrics fallback; /* also when there is no memory at all */
-    fallback.magic = METRICS_MAGIC;
-    fallback.count = METRIC_COUNT;
-    return &fallback;
-}
+/* For when nothing can be shared, also when there is no memory at all. */
+static struct metrics private_metrics = {.magic = METRICS_MAGIC, .count = METRIC_COUNT};
 
 static bool is_current(const struct metrics *m)
 {
     return m->magic == METRICS_MAGIC && m->count == METRIC_COUNT;
 }
 
-/* Under the file's lock: brings it to the right size and content. */
-static struct metrics *map(int fd)
+/* Under the file's lock: brings it to the right size and content.  NULL: *error is the errno. */
+static struct metrics *map(int fd, int *error)
 {
-    struct stat info;
-    if (flock(fd, LOCK_EX) != 0 || fstat(fd, &info) != 0)
-        return MAP_FAILED;
-    if (info.st_size < (off_t)sizeof(struct metrics) && ftruncate(fd, sizeof(struct metrics)) != 0)
-        return MAP_FAILED;
+    if (flock(fd, LOCK_EX) != 0) {
+        *error = errno;
+        return NULL;
+    }
+    /* The blocks have to be there: on a full disk, writing to a hole of a mapped file ends the process. */
+    *error = posix_fallocate(fd, 0, sizeof(struct metrics));
+    if (*error != 0)
+        return NULL;
     struct metrics *m = mmap(NULL, sizeof *m, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (m != MAP_FAILED && !is_current(m)) {
+    if (m == MAP_FAILED) {
+        *error = errno;
+        return NULL;
+    }
+    if (!is_current(m)) {
         memset((void *)m, 0, sizeof *m);
         m->count = METRIC_COUNT;
         m->magic = METRICS_MAGIC;
@@ -85,16 +88,17 @@ static struct metrics *map(int fd)
 
 enum status metrics_open(const char *path, struct metrics **metrics, struct fail *why)
 {
-    *metrics = private_metrics();
+    *metrics = &private_metrics;
     if (!path)
         return fail_set(why, ST_NOT_FOUND, 0, "no path for shared counters");
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    /* O_NONBLOCK: a FIFO in place of the file must not hang us. */
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
     if (fd < 0)
         return fail_set(why, ST_IO, errno, "cannot open '%s'", path);
-    struct metrics *m = map(fd);
-    int error = errno;
+    int error = 0;
+    struct metrics *m = map(fd, &error);
     (void)close(fd); /* ends the lock; the mapping stays */
-    if (m == MAP_FAILED)
+    if (!m)
         return fail_set(why, ST_IO, error, "cannot map '%s'", path);
     *metrics = m;
     return ST_OK;
@@ -102,7 +106,7 @@ enum status metrics_open(const char *path, struct metrics **metrics, struct fail
 
 void metrics_close(struct metrics *metrics)
 {
-    if (metrics && metrics != private_metrics())
+    if (metrics && metrics != &private_metrics)
         (void)munmap(metrics, sizeof *metrics);
 }
 

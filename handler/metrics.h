@@ -1,7 +1,9 @@
 /* metrics.h - counters that all processes of a host share.
  *
  * They live in a small file that every process maps, so the sums go on when a
- * process is killed.  Threads and processes: counting is one atomic addition.
+ * process is killed.  Nobody may shorten that file while it is in use; it may be
+ * removed, which begins anew with the next process.
+ * Threads and processes: counting is one atomic addition.
  */
 #ifndef LEAD_METRICS_H
 #define LEAD_METRICS_H

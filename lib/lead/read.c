@@ -225,7 +225,9 @@ enum status lead_read(struct span body, struct span content_type, struct arena *
         return fail_set(why, ST_INVALID, 0, "empty body");
     if (begin.ptr[0] == '{' || begin.ptr[0] == '[' || span_has_nocase(content_type, SPAN_LIT("json")))
         status = read_json(text, skipped, arena, &result, offset, why);
-    else if (span_has_nocase(content_type, SPAN_LIT("x-www-form-urlencoded")) || looks_like_form(begin))
+    else if ((span_has_nocase(content_type, SPAN_LIT("x-www-form-urlencoded")) &&
+              span_find(begin, '=') != SPAN_NONE) ||
+             looks_like_form(begin))
         status = read_form(begin, arena, &result, offset, why);
     else
         return fail_set(why, ST_REFUSED, 0, "the body is neither JSON nor a form");

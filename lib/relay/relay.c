@@ -191,12 +191,13 @@ enum status relay_start(const struct relay_options *options, struct relay **rela
         return fail_set(why, ST_NOMEM, 0, "no memory for the relay");
     r->options = *options;
     r->options.mailer.stop = &r->stop;
-    r->options.mailer.owner = span_of(r->owner);
+    r->options.mailer.transport.stop = &r->stop;
     r->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     enum status status = r->wake_fd >= 0 ? name_owner(options->socket_path, r->owner, why)
                                          : fail_set(why, ST_IO, errno, "cannot make an event descriptor");
     if (status == ST_OK) {
         pthread_attr_t attributes;
+        r->options.mailer.owner = span_of(r->owner);
         (void)pthread_attr_init(&attributes);
         (void)pthread_attr_setstacksize(&attributes, RELAY_STACK_BYTES);
         int error = pthread_create(&r->thread, &attributes, run, r);

@@ -32,7 +32,7 @@ enum {
     TABLE_NAME_BYTES_MAX = 63,
     URL_BYTES_MAX = 16 * 1024, /* keys in a filter, a continuation and a SAS, all percent-encoded */
     LINE_BYTES_MAX = 512,
-    HEADER_LINES = 8,
+    HEADER_LINES = 7,
     CALL_ANSWER_BYTES = 1024 * 1024, /* of calls that answer little: a batch of 100, creating a table */
     COSMOS_BATCH_BYTES = 2000 * 1000
 };
@@ -189,10 +189,8 @@ static enum status call_finish(struct call *call, const struct table_client *cli
     call->lines[count++] = call->date.data;
     if (call->authorization.len)
         call->lines[count++] = call->authorization.data;
-    if (body.ptr) {
+    if (body.ptr)
         call->lines[count++] = call->content_type.data;
-        call->lines[count++] = "Prefer: return-no-content";
-    }
     call->http.url = call->url.data;
     call->http.headers = call->lines;
     call->http.body = body;
@@ -278,11 +276,10 @@ enum status table_create(struct table_client *client, enum table_id table, int64
     } else if (call.http.code / 100 != 2) {
         struct table_error error = error_of(client, &call.http);
         read_error(&error, &call.http);
-        status = refused(&error, &call.http, why);
-        if (table_error_is(&error, "TableAlreadyExists"))
-            status = ST_OK;
-        else
+        if (!table_error_is(&error, "TableAlreadyExists")) {
+            status = refused(&error, &call.http, why);
             fail_prefix(why, "creating table '%s'", client->names[table]);
+        }
     }
 out:
     buf_release(&body);
@@ -390,8 +387,9 @@ enum status table_transact(struct table_client *client, enum table_id table,
                            size_t *failed, struct fail *why)
 {
     struct batch batch = {.posts_merge = client->account.is_cosmos, .operations = operations, .count = count};
-    struct buf table_url = BUF_INIT(LINE_BYTES_MAX * 2);
+    struct buf table_url = BUF_INIT(URL_BYTES_MAX);
     struct table_error error;
+    struct fail reason = {0}; /* a failure that is repaired is not the caller's */
     enum status status = check_operations(operations, count, failed, why);
     if (status == ST_OK)
         status = make_id(batch.id, why);
@@ -408,19 +406,22 @@ enum status table_transact(struct table_client *client, enum table_id table,
     if (status != ST_OK)
         goto out;
 
-    status = send_batch(client, batch.id, count, deadline_ms, &error, why);
+    status = send_batch(client, batch.id, count, deadline_ms, &error, &reason);
     if (table_error_is(&error, "TableNotFound")) {
-        status = table_create(client, table, deadline_ms, why);
+        status = table_create(client, table, deadline_ms, &reason);
         if (status == ST_UNKNOWN)
-            status = ST_AGAIN; /* the table may have been created, the transaction was not carried out */
+            status = ST_AGAIN; /* the table may be there now; the transaction was not carried out */
         else if (status == ST_OK)
-            status = send_batch(client, batch.id, count, deadline_ms, &error, why);
-        if (table_error_is(&error, "TableNotFound") && status == ST_NOT_FOUND)
-            status = ST_AGAIN; /* just created and not yet seen everywhere */
-        if (why && status != ST_OK)
-            why->code = status;
+            status = send_batch(client, batch.id, count, deadline_ms, &error, &reason);
+        if (status == ST_NOT_FOUND && table_error_is(&error, "TableNotFound"))
+            status = ST_AGAIN; /* created, and not yet seen everywhere */
     }
-    *failed = error.index < count ? error.index : NO_INDEX;
+    if (status != ST_OK) {
+        reason.code = status;
+        if (why)
+            *why = reason;
+        *failed = error.index < count ? error.index : NO_INDEX;
+    }
 out:
     buf_release(&table_url);
     return status;
@@ -478,6 +479,14 @@ static enum status read_json(const struct http_exchange *http, struct arena *are
     return not_understood(json_read(text, &limits, arena, top, NULL, why), why);
 }
 
+/* A 404 with none of these codes is not about a row: a wrong endpoint, say. */
+static bool is_missing(const struct table_error *error)
+{
+    return error->http_code == 404 &&
+           (table_error_is(error, "ResourceNotFound") || table_error_is(error, "EntityNotFound") ||
+            table_error_is(error, "TableNotFound"));
+}
+
 /* One answer of table_get_many. */
 static enum status take_row(const struct table_client *client, const struct http_exchange *http,
                             struct arena *arena, struct entity **row, struct fail *why)
@@ -489,8 +498,7 @@ static enum status take_row(const struct table_client *client, const struct http
     if (http->code != 200) {
         struct table_error error = error_of(client, http);
         read_error(&error, http);
-        enum status status = refused(&error, http, why);
-        return status == ST_NOT_FOUND && error.code[0] ? ST_OK : status;
+        return is_missing(&error) ? ST_OK : refused(&error, http, why);
     }
     enum status status = read_json(http, arena, &top, why);
     if (status != ST_OK)
@@ -542,18 +550,11 @@ out:
     return status;
 }
 
-/* "RowKey ge 'it''s'", percent-encoded. */
 static void add_condition(struct buf *url, const char *comparison, struct span text)
 {
-    struct span part;
     percent_add(url, span_of(comparison));
-    buf_add_text(url, "%20'");
-    for (bool first = true; span_next(&text, '\'', &part); first = false) {
-        if (!first)
-            buf_add_text(url, "%27%27");
-        percent_add(url, part);
-    }
-    buf_add_char(url, '\'');
+    buf_add_text(url, "%20");
+    entity_add_literal(url, text);
 }
 
 static void add_filter(struct buf *url, const struct query *query)
@@ -572,9 +573,8 @@ static void add_filter(struct buf *url, const struct query *query)
     if (query->since_column) {
         char time[CLOCK_TEXT_BYTES];
         clock_iso_time(query->since_ms, time);
-        buf_addf(url, "%s%s%%20ge%%20datetime'", and, query->since_column);
-        percent_add(url, span_of(time));
-        buf_add_char(url, '\'');
+        buf_addf(url, "%s%s%%20ge%%20datetime", and, query->since_column);
+        entity_add_literal(url, span_of(time));
     }
 }
 
@@ -643,11 +643,10 @@ static enum status query_page(struct table_client *client, const struct query *q
     } else {
         struct table_error error = error_of(client, &call.http);
         read_error(&error, &call.http);
-        status = refused(&error, &call.http, why);
-        if (table_error_is(&error, "TableNotFound")) {
+        if (table_error_is(&error, "TableNotFound"))
             *page = (struct page){0};
-            status = ST_OK;
-        }
+        else
+            status = refused(&error, &call.http, why);
     }
 out:
     call_release(&call);
@@ -658,11 +657,10 @@ enum status table_query(struct table_client *client, const struct query *query, 
                         struct arena *arena, struct page *page, struct fail *why)
 {
     /* Rows may be large: a page that does not fit is asked for again with fewer of them. */
-    size_t top = query->limit;
-    enum status status;
-    do {
-        status = query_page(client, query, top, deadline_ms, arena, page, why);
-        top /= 4;
-    } while (status == ST_TOO_LARGE && top > 0);
-    return status;
+    for (size_t top = query->limit;;) {
+        enum status status = query_page(client, query, top, deadline_ms, arena, page, why);
+        if (status != ST_TOO_LARGE || top <= 1)
+            return status;
+        top = (top + 3) / 4;
+    }
 }

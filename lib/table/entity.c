@@ -16,6 +16,10 @@ static const char *const TYPE_NAMES[] = {
 };
 #define ANNOTATION "@odata.type"
 
+/* What Edm.DateTime can say. */
+#define FIRST_TIME_MS (-11644473600000) /* 1601-01-01T00:00:00Z */
+#define LAST_TIME_MS  253402300799999   /* 9999-12-31T23:59:59.999Z */
+
 bool entity_init(struct entity *e, struct span partition_key, struct span row_key, struct arena *arena)
 {
     struct property *properties = arena_array(arena, ENTITY_PROPERTIES, sizeof *properties);
@@ -158,6 +162,12 @@ static bool is_name(struct span name)
     return name.len > 0 && name.len <= LIMIT_PROPERTY_NAME;
 }
 
+static bool is_system_name(struct span name)
+{
+    return span_eq(name, SPAN_LIT("PartitionKey")) || span_eq(name, SPAN_LIT("RowKey")) ||
+           span_eq(name, SPAN_LIT("Timestamp"));
+}
+
 /* The formula by which the service bills: lengths in UTF-16 units. */
 static size_t stored_size(const struct property *p)
 {
@@ -190,8 +200,13 @@ enum status entity_check(const struct entity *e, struct fail *why)
     size_t size = 4 + 2 * (e->partition_key.len + e->row_key.len);
     for (size_t i = 0; i < e->count; i++) {
         const struct property *p = &e->properties[i];
-        if (!is_name(p->name))
+        if (!is_name(p->name) || is_system_name(p->name))
             return fail_set(why, ST_INVALID, 0, "a property's name is not allowed");
+        if (find(e, p->name) != p)
+            return fail_set(why, ST_INVALID, 0, "property '%.*s' is there twice", SPAN_FMT(p->name));
+        if (p->type == EDM_DATETIME && (p->number < FIRST_TIME_MS || p->number > LAST_TIME_MS))
+            return fail_set(why, ST_INVALID, 0, "property '%.*s' is not in the years 1601 to 9999",
+                            SPAN_FMT(p->name));
         if ((p->type == EDM_STRING && utf16_units(p->text) > LIMIT_PROPERTY_UTF16) ||
             (p->type == EDM_BINARY && p->text.len > LIMIT_PROPERTY_BINARY))
             return fail_set(why, ST_TOO_LARGE, 0, "the value of property '%.*s' is too long",
@@ -258,11 +273,11 @@ enum status entity_write(struct buf *out, const struct entity *e, struct fail *w
     return json_end(&w, "an entity", why);
 }
 
-static void add_quoted(struct buf *url, struct span key)
+void entity_add_literal(struct buf *url, struct span text)
 {
     struct span part;
     buf_add_char(url, '\'');
-    for (bool first = true; span_next(&key, '\'', &part); first = false) {
+    for (bool first = true; span_next(&text, '\'', &part); first = false) {
         if (!first)
             buf_add_text(url, "%27%27");
         percent_add(url, part);
@@ -273,9 +288,9 @@ static void add_quoted(struct buf *url, struct span key)
 void entity_add_address(struct buf *url, struct span partition_key, struct span row_key)
 {
     buf_add_text(url, "(PartitionKey=");
-    add_quoted(url, partition_key);
+    entity_add_literal(url, partition_key);
     buf_add_text(url, ",RowKey=");
-    add_quoted(url, row_key);
+    entity_add_literal(url, row_key);
     buf_add_char(url, ')');
 }
 

@@ -74,8 +74,10 @@ MUST_CHECK enum status entity_write(struct buf *out, const struct entity *e, str
 MUST_CHECK enum status entity_read(const struct json *object, struct arena *arena, struct entity *e,
                                    struct fail *why);
 
-/* Appends "(PartitionKey='...',RowKey='...')", which follows the table in a row's URL: quotes doubled, then
- * percent-encoded. */
+/* Appends text as a literal of a URL: between quotes, quotes doubled, then percent-encoded. */
+void entity_add_literal(struct buf *url, struct span text);
+
+/* Appends "(PartitionKey='...',RowKey='...')", which follows the table in a row's URL. */
 void entity_add_address(struct buf *url, struct span partition_key, struct span row_key);
 
 enum table_id { TABLE_LEADS, TABLE_OPS };
