@@ -1,0 +1,250 @@
+/* The key file and the comparison of keys. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "lib/auth/keys.h"
+#include "lib/base/limits.h"
+
+#define KEY16  "0123456789abcdef"
+#define KEY128 KEY16 KEY16 KEY16 KEY16 KEY16 KEY16 KEY16 KEY16
+#define NAME64                                                                                               \
+    "name-of-16_chars"                                                                                       \
+    "name-of-16_chars"                                                                                       \
+    "name-of-16_chars"                                                                                       \
+    "name-of-16_chars"
+
+struct fixture {
+    char directory[64];
+    char path[96];
+    struct buf mistakes;
+    struct keys *keys;
+};
+
+static int set_up(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    if (!f)
+        return -1;
+    const char *base = getenv("TMPDIR");
+    (void)snprintf(f->directory, sizeof f->directory, "%s/auth-XXXXXX", base ? base : "/tmp");
+    if (!mkdtemp(f->directory))
+        return -1;
+    (void)snprintf(f->path, sizeof f->path, "%s/keys", f->directory);
+    f->mistakes = BUF_INIT(LIMIT_CONFIG_FILE_BYTES);
+    *state = f;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *f = *state;
+    keys_free(f->keys);
+    buf_release(&f->mistakes);
+    (void)unlink(f->path);
+    (void)rmdir(f->directory);
+    free(f);
+    return 0;
+}
+
+static void write_file(const struct fixture *f, struct span content, mode_t mode)
+{
+    FILE *file = fopen(f->path, "w");
+    assert_non_null(file);
+    assert_int_equal(fwrite(content.ptr, 1, content.len, file), content.len);
+    assert_int_equal(fclose(file), 0);
+    assert_int_equal(chmod(f->path, mode), 0);
+}
+
+/* Reads the file anew; mistakes are left without the path, so that tables can hold them. */
+static enum status read_keys(struct fixture *f, struct span content, struct fail *why)
+{
+    struct buf all = BUF_INIT(LIMIT_CONFIG_FILE_BYTES);
+    keys_free(f->keys);
+    f->keys = NULL;
+    write_file(f, content, 0600);
+    enum status status = keys_read(f->path, &f->keys, &all, why);
+    struct span rest = buf_span(&all), line;
+    buf_reset(&f->mistakes);
+    while (span_next(&rest, '\n', &line)) {
+        if (span_starts(line, span_of(f->path))) {
+            buf_add(&f->mistakes, span_from(line, strlen(f->path)));
+            buf_add_char(&f->mistakes, '\n');
+        } else {
+            buf_add(&f->mistakes, line);
+        }
+    }
+    buf_release(&all);
+    return status;
+}
+
+#define WRONG_NAME "the name must be 1 to 64 letters, digits, '.', '_' or '-'"
+#define WRONG_KEY  "the key must be 16 to 128 letters, digits, '-', '_', '.' or '~'"
+
+static const struct {
+    const char *name;
+    struct span content;
+    const char *mistakes; /* NULL: none */
+    size_t count;
+} FILES[] = {
+    {"one key", SPAN_LIT("ms " KEY16 "\n"), NULL, 1},
+    {"no line end at the end", SPAN_LIT("ms " KEY16), NULL, 1},
+    {"comments, blank lines, tabs, CR", SPAN_LIT("# keys\r\n\r\n  # more\n\tms \t " KEY16 "  \r\n"), NULL, 1},
+    {"every allowed character", SPAN_LIT("A.z_0-9 AZaz09-_.~AZaz09\n"), NULL, 1},
+    {"longest key and name", SPAN_LIT(NAME64 " " KEY128 "\n"), NULL, 1},
+    {"two live keys of a name", SPAN_LIT("ms " KEY16 "A\nms " KEY16 "B\nother " KEY16 "C\n"), NULL, 3},
+    {"empty file", SPAN_LIT(""), ": holds no key\n", 0},
+    {"comments alone", SPAN_LIT("# ms " KEY16 "\n\n"), ": holds no key\n", 0},
+    {"key too short", SPAN_LIT("ms 0123456789abcde\n"), ":1: " WRONG_KEY "\n", 0},
+    {"key too long", SPAN_LIT("ms " KEY128 "x\n"), ":1: " WRONG_KEY "\n", 0},
+    {"no key", SPAN_LIT("# x\nms\n"), ":2: " WRONG_KEY "\n", 0},
+    {"character in key", SPAN_LIT("ms " KEY16 "+\n"), ":1: " WRONG_KEY "\n", 0},
+    {"comment behind the key", SPAN_LIT("ms " KEY16 " # mine\n"), ":1: " WRONG_KEY "\n", 0},
+    {"NUL in key", SPAN_LIT("ms " KEY16 "\0" KEY16 "\n"), ":1: " WRONG_KEY "\n", 0},
+    {"name too long", SPAN_LIT(NAME64 "x " KEY16 "\n"), ":1: " WRONG_NAME "\n", 0},
+    {"character in name", SPAN_LIT("m/s " KEY16 "\n"), ":1: " WRONG_NAME "\n", 0},
+    {"same key again", SPAN_LIT("a " KEY16 "\nb " KEY16 "\n"), ":2: this key stands in the file already\n",
+     0},
+    {"third key of a name", SPAN_LIT("a " KEY16 "1\na " KEY16 "2\na " KEY16 "3\n"),
+     ":3: this name has two live keys already: remove the oldest\n", 0},
+    {"all mistakes at once", SPAN_LIT("a b\n\nm/s " KEY16 "\nok " KEY16 "\nok2 " KEY16 "\n"),
+     ":1: " WRONG_KEY "\n:3: " WRONG_NAME "\n:5: this key stands in the file already\n", 0},
+};
+
+static void test_files(void **state)
+{
+    struct fixture *f = *state;
+    for (size_t i = 0; i < sizeof FILES / sizeof FILES[0]; i++) {
+        struct fail why = {0};
+        enum status status = read_keys(f, FILES[i].content, &why);
+        enum status want = FILES[i].mistakes ? ST_INVALID : ST_OK;
+        const char *got = f->mistakes.len ? f->mistakes.data : "";
+        const char *want_text = FILES[i].mistakes ? FILES[i].mistakes : "";
+        size_t count = status == ST_OK ? keys_count(f->keys) : 0;
+        if (status != want || strcmp(got, want_text) != 0 || count != FILES[i].count)
+            fail_msg("%s: got %s, %zu keys, mistakes '%s'; want %s, %zu keys, '%s'", FILES[i].name,
+                     status_name(status), count, got, status_name(want), FILES[i].count, want_text);
+        /* Neither the whole key nor a part of it is told. */
+        if (strstr(got, "0123") || strstr(why.text, "0123"))
+            fail_msg("%s: a key is shown: '%s' '%s'", FILES[i].name, got, why.text);
+    }
+}
+
+static void test_number_of_keys(void **state)
+{
+    struct fixture *f = *state;
+    struct buf content = BUF_INIT(LIMIT_KEY_FILE_BYTES);
+    struct fail why;
+    for (unsigned int i = 0; i < LIMIT_KEYS; i++)
+        buf_addf(&content, "n%u " KEY16 "%u\n", i, i);
+    assert_int_equal(read_keys(f, buf_span(&content), &why), ST_OK);
+    assert_int_equal(keys_count(f->keys), LIMIT_KEYS);
+    assert_string_equal(keys_match(f->keys, SPAN_LIT(KEY16 "0")), "n0");
+    assert_string_equal(keys_match(f->keys, SPAN_LIT(KEY16 "255")), "n255");
+    buf_add_text(&content, "more " KEY16 "x\n");
+    assert_int_equal(read_keys(f, buf_span(&content), &why), ST_INVALID);
+    assert_string_equal(f->mistakes.data, ":257: too many keys\n");
+    buf_release(&content);
+}
+
+static void test_size_of_file(void **state)
+{
+    struct fixture *f = *state;
+    struct buf content = BUF_INIT(LIMIT_KEY_FILE_BYTES + 1);
+    struct fail why;
+    buf_add_text(&content, "ms " KEY16 "\n");
+    while (content.len < LIMIT_KEY_FILE_BYTES)
+        buf_add_char(&content, '#');
+    assert_int_equal(read_keys(f, buf_span(&content), &why), ST_OK);
+    buf_add_char(&content, '#');
+    assert_int_equal(read_keys(f, buf_span(&content), &why), ST_TOO_LARGE);
+    buf_release(&content);
+}
+
+static const struct {
+    mode_t mode;
+    enum status want;
+} MODES[] = {
+    {0600, ST_OK},     {0400, ST_OK},     {0640, ST_OK},     {0440, ST_OK},     {0644, ST_DENIED},
+    {0604, ST_DENIED}, {0660, ST_DENIED}, {0620, ST_DENIED}, {0601, ST_DENIED}, {0602, ST_DENIED},
+};
+
+static void test_privacy(void **state)
+{
+    struct fixture *f = *state;
+    for (size_t i = 0; i < sizeof MODES / sizeof MODES[0]; i++) {
+        struct fail why = {0};
+        struct keys *keys = NULL;
+        write_file(f, SPAN_LIT("ms " KEY16 "\n"), MODES[i].mode);
+        enum status status = keys_read(f->path, &keys, &f->mistakes, &why);
+        keys_free(keys);
+        if (status != MODES[i].want)
+            fail_msg("mode %04o: got %s, want %s", MODES[i].mode, status_name(status),
+                     status_name(MODES[i].want));
+        assert_int_equal(unlink(f->path), 0);
+    }
+}
+
+static void test_no_file(void **state)
+{
+    struct fixture *f = *state;
+    struct fail why;
+    assert_int_equal(keys_read(f->path, &f->keys, &f->mistakes, &why), ST_NOT_FOUND);
+    assert_non_null(strstr(why.text, f->path));
+    assert_int_equal(f->mistakes.len, 0);
+}
+
+static const struct {
+    struct span presented;
+    const char *want; /* NULL: nobody's */
+} MATCHES[] = {
+    {SPAN_LIT(KEY16 "A"), "ms"},
+    {SPAN_LIT(KEY16 "B"), "ms"},
+    {SPAN_LIT(KEY128), "form"},
+    {SPAN_LIT(""), NULL},
+    {{NULL, 0}, NULL},
+    {SPAN_LIT(KEY16), NULL},
+    {SPAN_LIT(KEY16 "AB"), NULL},
+    {SPAN_LIT(KEY16 "a"), NULL},
+    {SPAN_LIT(KEY16 "A\0"), NULL},
+    {SPAN_LIT(KEY16 "A "), NULL},
+    {SPAN_LIT(KEY128 KEY128), NULL},
+    {SPAN_LIT(KEY128 "x"), NULL},
+    {SPAN_LIT("ms " KEY16 "A"), NULL},
+    {SPAN_LIT("ms"), NULL},
+};
+
+static void test_match(void **state)
+{
+    struct fixture *f = *state;
+    struct fail why;
+    assert_int_equal(read_keys(f, SPAN_LIT("ms " KEY16 "A\nform " KEY128 "\nms " KEY16 "B\n"), &why), ST_OK);
+    for (size_t i = 0; i < sizeof MATCHES / sizeof MATCHES[0]; i++) {
+        const char *got = keys_match(f->keys, MATCHES[i].presented);
+        const char *want = MATCHES[i].want;
+        if (!span_eq(span_of(got), span_of(want)) || !got != !want)
+            fail_msg("match %zu: got %s, want %s", i, got ? got : "nobody", want ? want : "nobody");
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_files, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_number_of_keys, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_size_of_file, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_privacy, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_no_file, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_match, set_up, tear_down),
+    };
+    return cmocka_run_group_tests_name("auth", tests, NULL, NULL);
+}
