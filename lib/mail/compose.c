@@ -108,7 +108,7 @@ static void paragraph(struct body *b, const char *text)
 {
     buf_add_text(b->out, b->html ? "<p style=\"margin:6px 0\">" : "");
     add_own(b, text);
-    buf_add_text(b->out, b->html ? "</p>\n" : "\n");
+    buf_add_text(b->out, b->html ? "</p>\n" : "\n\n");
 }
 
 static void begin_rows(struct body *b)
