@@ -42,7 +42,7 @@ UNIT_BIN  := $(patsubst tests/%.c,$(BUILD)/tests/%,$(UNITS))
 HARNESS   := $(patsubst tests/harness/%.c,$(BUILD)/harness/%,$(wildcard tests/harness/*.c))
 
 .DELETE_ON_ERROR:
-.PHONY: all lib test test-unit test-asan test-tsan harness bench analyze format format-check install clean help
+.PHONY: all lib units test test-unit test-asan test-tsan harness bench analyze format format-check install clean help
 
 all: $(BUILD)/leadhook $(BUILD)/leadctl ## build leadhook and leadctl (the default)
 
@@ -81,7 +81,9 @@ harness: $(HARNESS) ## build the test servers
 test: ## everything: unit, golden, cases and system tests
 	sh tests/run
 
-test-unit: $(UNIT_BIN) ## unit and golden tests only
+units: $(UNIT_BIN)
+
+test-unit: units ## unit and golden tests only
 	@failed=0; for t in $(UNIT_BIN); do $$t || failed=1; done; exit $$failed
 
 test-asan: ## everything under AddressSanitizer and UBSan

@@ -141,66 +141,80 @@ static int status_code(struct span line)
     return (int)code;
 }
 
-struct part {
-    int code;          /* 0 before its status line */
-    const char *error; /* where its body begins, NULL before */
-};
-
-/* Walks over the parts of the changeset.  Gives their number and the last one with its body; false when a part
- * has no status line or the boundaries are not there. */
-static bool read_parts(struct span outer, struct span body, size_t *count, size_t *succeeded,
-                       struct batch_answer *last)
+/* The boundary of the changeset, from the header of the part that holds it. */
+static struct span find_changeset(struct span *rest)
 {
-    struct span rest = body, line, inner = {0};
-    struct part part = {0};
-    bool is_whole, is_inside = false;
-    while (next_line(&rest, &line, &is_whole)) {
-        if (!inner.len) {
-            size_t colon = span_find(line, ':');
-            if (is_whole && span_eq_nocase(span_cut(line, 0, colon), SPAN_LIT("Content-Type")))
-                inner = boundary_of(span_trim(span_from(line, colon + 1)));
+    struct span line, boundary;
+    bool is_whole;
+    while (next_line(rest, &line, &is_whole)) {
+        size_t colon = span_find(line, ':');
+        if (!is_whole || !span_eq_nocase(span_cut(line, 0, colon), SPAN_LIT("Content-Type")))
             continue;
-        }
-        enum line_kind kind = line_kind(line, inner);
-        if (kind == LINE_OTHER)
-            kind = line_kind(line, outer) == LINE_OTHER ? LINE_OTHER : LINE_END;
+        boundary = boundary_of(span_trim(span_from(line, colon + 1)));
+        if (boundary.len)
+            return boundary;
+    }
+    return (struct span){0};
+}
+
+/* Moves *rest behind the next boundary and gives what came before it.  The end of the text is an end as well. */
+static enum line_kind next_boundary(struct span *rest, struct span changeset, struct span outer,
+                                    struct span *before)
+{
+    struct span text = *rest, line;
+    bool is_whole;
+    while (next_line(rest, &line, &is_whole)) {
+        enum line_kind kind = line_kind(line, changeset);
+        if (kind == LINE_BOUNDARY && !is_whole)
+            kind = LINE_OTHER; /* perhaps the beginning of the last boundary */
+        if (kind == LINE_OTHER && line_kind(line, outer) != LINE_OTHER)
+            kind = LINE_END;
         if (kind != LINE_OTHER) {
-            if (is_inside && !part.code)
-                return false;
-            if (part.error)
-                last->error = (struct span){part.error, (size_t)(line.ptr - part.error)};
-            if (kind == LINE_END)
-                return is_inside;
-            part = (struct part){0};
-            is_inside = true;
-        } else if (is_inside && !part.code) {
-            part.code = is_whole ? status_code(line) : 0;
-            if (part.code) {
-                (*count)++;
-                *succeeded += part.code / 100 == 2;
-                last->code = part.code;
-                last->error = (struct span){0};
-            }
-        } else if (is_inside && line.len == 0 && !part.error) {
-            part.error = rest.ptr;
+            *before = span_cut(text, 0, (size_t)(line.ptr - text.ptr));
+            return kind;
         }
     }
-    if (part.error)
-        last->error = (struct span){part.error, (size_t)(body.ptr + body.len - part.error)};
-    return is_inside && part.code;
+    *before = text;
+    return LINE_END;
+}
+
+/* The status of a part, and what follows its header.  0: it has no status line. */
+static int read_part(struct span part, struct span *body)
+{
+    struct span line;
+    bool is_whole;
+    int code = 0;
+    *body = (struct span){0};
+    while (next_line(&part, &line, &is_whole)) {
+        if (code && line.len == 0) {
+            *body = span_trim(part);
+            break;
+        }
+        if (!code && is_whole)
+            code = status_code(line);
+    }
+    return code;
 }
 
 void batch_read(struct span content_type, struct span body, size_t count, struct batch_answer *answer)
 {
+    struct span outer = boundary_of(span_trim(content_type)), part;
+    struct span changeset = find_changeset(&body);
     size_t parts = 0, succeeded = 0;
-    struct batch_answer last = {.outcome = BATCH_UNCLEAR};
-    struct span outer = boundary_of(span_trim(content_type));
-    if (!outer.len || !read_parts(outer, body, &parts, &succeeded, &last))
-        last = (struct batch_answer){.outcome = BATCH_UNCLEAR};
-    else if (parts == count && succeeded == count)
-        last.outcome = BATCH_DONE;
-    else if (parts == 1 && last.code >= 400)
-        last.outcome = BATCH_FAILED;
-    last.error = span_trim(last.error);
-    *answer = last;
+    *answer = (struct batch_answer){.outcome = BATCH_UNCLEAR};
+    if (!outer.len || !changeset.len)
+        return;
+    enum line_kind kind = next_boundary(&body, changeset, outer, &part);
+    while (kind == LINE_BOUNDARY) {
+        kind = next_boundary(&body, changeset, outer, &part);
+        answer->code = read_part(part, &answer->error);
+        if (!answer->code)
+            return;
+        parts++;
+        succeeded += answer->code / 100 == 2;
+    }
+    if (parts == count && succeeded == count)
+        answer->outcome = BATCH_DONE;
+    else if (parts == 1 && answer->code >= 400)
+        answer->outcome = BATCH_FAILED;
 }

@@ -382,6 +382,24 @@ static enum status send_batch(struct table_client *client, const char *id, size_
     return status;
 }
 
+/* Sends the transaction in client->body, and once more when the table had to be created first. */
+static enum status send_with_table(struct table_client *client, enum table_id table,
+                                   const struct batch *batch, int64_t deadline_ms, struct table_error *error,
+                                   struct fail *why)
+{
+    enum status status = send_batch(client, batch->id, batch->count, deadline_ms, error, why);
+    if (!table_error_is(error, "TableNotFound"))
+        return status;
+    status = table_create(client, table, deadline_ms, why);
+    if (status == ST_UNKNOWN)
+        return ST_AGAIN; /* the table may be there now; the transaction was not carried out */
+    if (status == ST_OK)
+        status = send_batch(client, batch->id, batch->count, deadline_ms, error, why);
+    if (status == ST_NOT_FOUND && table_error_is(error, "TableNotFound"))
+        return ST_AGAIN; /* created, and not yet seen everywhere */
+    return status;
+}
+
 enum status table_transact(struct table_client *client, enum table_id table,
                            const struct operation *operations, size_t count, int64_t deadline_ms,
                            size_t *failed, struct fail *why)
@@ -389,7 +407,7 @@ enum status table_transact(struct table_client *client, enum table_id table,
     struct batch batch = {.posts_merge = client->account.is_cosmos, .operations = operations, .count = count};
     struct buf table_url = BUF_INIT(URL_BYTES_MAX);
     struct table_error error;
-    struct fail reason = {0}; /* a failure that is repaired is not the caller's */
+    struct fail reason = {0}; /* a failure that was overcome is not the caller's */
     enum status status = check_operations(operations, count, failed, why);
     if (status == ST_OK)
         status = make_id(batch.id, why);
@@ -405,17 +423,7 @@ enum status table_transact(struct table_client *client, enum table_id table,
     status = batch_write(&client->body, &batch, failed, why);
     if (status != ST_OK)
         goto out;
-
-    status = send_batch(client, batch.id, count, deadline_ms, &error, &reason);
-    if (table_error_is(&error, "TableNotFound")) {
-        status = table_create(client, table, deadline_ms, &reason);
-        if (status == ST_UNKNOWN)
-            status = ST_AGAIN; /* the table may be there now; the transaction was not carried out */
-        else if (status == ST_OK)
-            status = send_batch(client, batch.id, count, deadline_ms, &error, &reason);
-        if (status == ST_NOT_FOUND && table_error_is(&error, "TableNotFound"))
-            status = ST_AGAIN; /* created, and not yet seen everywhere */
-    }
+    status = send_with_table(client, table, &batch, deadline_ms, &error, &reason);
     if (status != ST_OK) {
         reason.code = status;
         if (why)
