@@ -115,4 +115,4 @@ clean: ## remove what was built
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
--include $(wildcard $(BUILD)/lib/*/*.d $(BUILD)/handler/*.d $(BUILD)/handler/ctl/*.d $(BUILD)/tests/*/*.d)
+-include $(wildcard $(BUILD)/harness/*.d $(BUILD)/lib/*/*.d $(BUILD)/handler/*.d $(BUILD)/handler/ctl/*.d $(BUILD)/tests/*/*.d)

@@ -37,7 +37,10 @@ struct worker {
 struct fastcgi {
     struct fastcgi_options options;
     _Atomic bool stop;
-    size_t count; /* of running threads */
+    pthread_mutex_t lock;
+    pthread_cond_t ended;
+    size_t running; /* threads; under lock */
+    size_t count;   /* threads to join */
     struct worker workers[];
 };
 
@@ -155,6 +158,10 @@ static void *run(void *argument)
     buf_release(&out);
     buf_release(&body);
     reply_release(&reply);
+    (void)pthread_mutex_lock(&worker->fastcgi->lock);
+    worker->fastcgi->running--;
+    (void)pthread_cond_signal(&worker->fastcgi->ended);
+    (void)pthread_mutex_unlock(&worker->fastcgi->lock);
     return NULL;
 }
 
@@ -182,14 +189,16 @@ static enum status start_threads(struct fastcgi *f, struct fail *why)
     pthread_attr_t attributes;
     (void)pthread_attr_init(&attributes);
     (void)pthread_attr_setstacksize(&attributes, THREAD_STACK_BYTES);
+    (void)pthread_mutex_lock(&f->lock); /* a thread that ends at once waits until it was counted */
     while (f->count < f->options.threads && status == ST_OK) {
         struct worker *worker = &f->workers[f->count];
         int error = pthread_create(&worker->thread, &attributes, run, worker);
         if (error != 0)
             status = fail_set(why, ST_IO, error, "cannot start %u threads", f->options.threads);
         else
-            f->count++;
+            f->running = ++f->count;
     }
+    (void)pthread_mutex_unlock(&f->lock);
     (void)pthread_attr_destroy(&attributes);
     for (size_t i = f->count; i < prepared; i++)
         handler->end(f->workers[i].context);
@@ -209,6 +218,12 @@ enum status fastcgi_start(const struct fastcgi_options *options, struct fastcgi 
     if (!f)
         return fail_set(why, ST_NOMEM, 0, "no memory for %u threads", options->threads);
     f->options = *options;
+    pthread_condattr_t monotonic;
+    (void)pthread_condattr_init(&monotonic);
+    (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&f->ended, &monotonic);
+    (void)pthread_condattr_destroy(&monotonic);
+    (void)pthread_mutex_init(&f->lock, NULL);
     enum status status = start_threads(f, why);
     if (status != ST_OK) {
         bool ended = fastcgi_stop(f, WAIT_STOP_MS);
@@ -228,11 +243,18 @@ bool fastcgi_stop(struct fastcgi *fastcgi, int64_t wait_ms)
     until.tv_nsec %= 1000000000L;
     atomic_store(&fastcgi->stop, true);
     listener_stop(fastcgi->options.listener);
-    while (fastcgi->count > 0 && pthread_clockjoin_np(fastcgi->workers[fastcgi->count - 1].thread, NULL,
-                                                      CLOCK_MONOTONIC, &until) == 0)
-        fastcgi->count--;
-    if (fastcgi->count > 0)
+    int error = 0;
+    (void)pthread_mutex_lock(&fastcgi->lock);
+    while (fastcgi->running > 0 && error == 0)
+        error = pthread_cond_timedwait(&fastcgi->ended, &fastcgi->lock, &until);
+    bool all_ended = fastcgi->running == 0;
+    (void)pthread_mutex_unlock(&fastcgi->lock);
+    if (!all_ended)
         return false;
+    for (size_t i = 0; i < fastcgi->count; i++)
+        (void)pthread_join(fastcgi->workers[i].thread, NULL);
+    (void)pthread_cond_destroy(&fastcgi->ended);
+    (void)pthread_mutex_destroy(&fastcgi->lock);
     free(fastcgi);
     return true;
 }

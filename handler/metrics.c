@@ -12,6 +12,8 @@
 /* Changes with the list of counters; another program's file is begun anew. */
 #define METRICS_MAGIC 0x4C454144484B3031u /* "LEADHK01" */
 
+enum { LOCK_TRIES = 200, LOCK_PAUSE_MS = 5 };
+
 struct metrics {
     uint64_t magic;
     uint64_t count;
@@ -62,10 +64,24 @@ static bool is_current(const struct metrics *m)
     return m->magic == METRICS_MAGIC && m->count == METRIC_COUNT;
 }
 
+/* Others hold the lock for an instant only; one that is stopped in it must not hold us up. */
+static bool lock(int fd)
+{
+    const struct timespec pause = {.tv_nsec = LOCK_PAUSE_MS * 1000000L};
+    for (int tries = 0; tries < LOCK_TRIES; tries++) {
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+            return true;
+        if (errno != EWOULDBLOCK && errno != EINTR)
+            return false;
+        (void)nanosleep(&pause, NULL);
+    }
+    return false;
+}
+
 /* Under the file's lock: brings it to the right size and content.  NULL: *error is the errno. */
 static struct metrics *map(int fd, int *error)
 {
-    if (flock(fd, LOCK_EX) != 0) {
+    if (!lock(fd)) {
         *error = errno;
         return NULL;
     }
@@ -97,7 +113,9 @@ enum status metrics_open(const char *path, struct metrics **metrics, struct fail
         return fail_set(why, ST_IO, errno, "cannot open '%s'", path);
     int error = 0;
     struct metrics *m = map(fd, &error);
-    (void)close(fd); /* ends the lock; the mapping stays */
+    /* Closing alone would not: the mapping keeps the open file, and with it the lock. */
+    (void)flock(fd, LOCK_UN);
+    (void)close(fd);
     if (!m)
         return fail_set(why, ST_IO, error, "cannot map '%s'", path);
     *metrics = m;

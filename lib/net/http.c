@@ -26,6 +26,7 @@ struct slot {
     CURL *easy; /* kept: it remembers TLS sessions */
     struct curl_slist *lines;
     struct http_exchange *exchange; /* NULL when free */
+    bool has_header;                /* the answer's header has come, up to the blank line at its end */
     char error[CURL_ERROR_SIZE];
 };
 
@@ -89,12 +90,18 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *user)
 
 static size_t on_header(char *bytes, size_t size, size_t count, void *user)
 {
-    struct http_exchange *exchange = user;
+    struct slot *slot = user;
+    struct buf *lines = &slot->exchange->answer_lines;
     struct span line = {bytes, size * count};
-    if (span_starts(line, SPAN_LIT("HTTP/"))) /* also after a 100 Continue */
-        buf_reset(&exchange->answer_lines);
-    buf_add(&exchange->answer_lines, line);
-    return exchange->answer_lines.error == ST_OK ? line.len : 0;
+    if (span_starts(line, SPAN_LIT("HTTP/"))) { /* also after a 100 Continue */
+        buf_reset(lines);
+        slot->has_header = false;
+    }
+    if (slot->has_header)
+        return line.len; /* a trailer of a chunked body */
+    buf_add(lines, line);
+    slot->has_header = span_trim(line).len == 0;
+    return lines->error == ST_OK ? line.len : 0;
 }
 
 static bool add_line(struct curl_slist **lines, const char *line)
@@ -154,7 +161,7 @@ static unsigned int set_options(const struct http_client *client, struct slot *s
     bad |= curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
     bad |= curl_easy_setopt(easy, CURLOPT_WRITEDATA, exchange);
     bad |= curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
-    bad |= curl_easy_setopt(easy, CURLOPT_HEADERDATA, exchange);
+    bad |= curl_easy_setopt(easy, CURLOPT_HEADERDATA, slot);
 
     bad |= curl_easy_setopt(easy, CURLOPT_URL, exchange->url);
     bad |= curl_easy_setopt(easy, CURLOPT_HTTPHEADER, slot->lines);
@@ -189,6 +196,7 @@ static bool start(struct http_client *client, struct slot *slot, struct http_exc
     }
     slot->exchange = exchange;
     slot->error[0] = '\0';
+    slot->has_header = false;
     if (!slot->easy)
         slot->easy = curl_easy_init();
     if (slot->easy && add_lines(slot) && set_options(client, slot, left_ms) == 0 &&
@@ -212,6 +220,12 @@ static bool is_certificate_problem(CURLcode code)
     }
 }
 
+/* The caller's mistake: no later attempt would go better. */
+static bool is_url_problem(CURLcode code)
+{
+    return code == CURLE_URL_MALFORMAT || code == CURLE_UNSUPPORTED_PROTOCOL;
+}
+
 static enum status transport_failure(const struct slot *slot, CURLcode code, struct fail *why)
 {
     const struct http_exchange *exchange = slot->exchange;
@@ -227,6 +241,8 @@ static enum status transport_failure(const struct slot *slot, CURLcode code, str
         return fail_set(why, ST_UNKNOWN, 0, "the answer's header is too long");
     if (is_certificate_problem(code))
         return fail_set(why, ST_DENIED, 0, "the server's certificate is not trusted: %s", words);
+    if (sent == 0 && is_url_problem(code)) /* the same code stands for an answer that is not HTTP */
+        return fail_set(why, ST_BUG, 0, "a URL that cannot be used");
     if (code == CURLE_OUT_OF_MEMORY && sent == 0)
         return fail_set(why, ST_NOMEM, 0, "no memory to send a request");
     if (sent == 0)
@@ -240,6 +256,9 @@ static void finish(struct slot *slot, CURLcode result)
     long code = 0;
     if (result == CURLE_OK)
         result = curl_easy_getinfo(slot->easy, CURLINFO_RESPONSE_CODE, &code);
+    /* libcurl 7.88.1 takes a connection that ends within the header for a whole answer without a body. */
+    if (result == CURLE_OK && !slot->has_header)
+        result = CURLE_PARTIAL_FILE;
     exchange->code = (int)code;
     exchange->status = result == CURLE_OK ? ST_OK : transport_failure(slot, result, &exchange->why);
     slot_clear(slot);

@@ -9,7 +9,8 @@
  * Its status: ST_OK when there was an answer, whatever the code says; ST_AGAIN
  * when certainly nothing was sent (resolver, connection, TLS, deadline already
  * over); ST_UNKNOWN when something was sent and no whole answer came;
- * ST_DENIED for a certificate that cannot be trusted; ST_NOMEM.
+ * ST_DENIED for a certificate that cannot be trusted; ST_NOMEM; ST_BUG for a URL
+ * of another protocol or none.
  * When a kept connection proves dead before any answer, libcurl sends the
  * request again on a new one, up to five times, and reports one success.  So
  * only what may take effect twice is sent here; the Table client's writes carry

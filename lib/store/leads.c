@@ -166,6 +166,7 @@ static bool add_row(struct commit *c, struct row *row)
             needs_mail = true;
         } else if (!insert && is_ours(&d, delivery) && !changed_by) {
             lead->is_repeat = !span_eq(d.first_id, span_of(delivery->id));
+            lead->has_mail = c->rules->recipient_count > 0; /* that attempt wrote it, and nobody was told */
             continue;
         } else {
             needs_mail = distance(delivery->received_ms, d.last_ms) > c->rules->repeat_window_ms;

@@ -61,7 +61,8 @@ static enum status write_operation(struct buf *body, const struct batch *batch,
     buf_add_text(body, "Content-Type: application/json\r\n\r\n");
     enum status status = entity_write(body, e, why);
     buf_add_text(body, "\r\n");
-    return status == ST_OK ? buf_status(body, "a transaction", why) : status;
+    /* What does not fit is the transaction, not this entity. */
+    return status == ST_OK || status == ST_TOO_LARGE ? buf_status(body, "a transaction", why) : status;
 }
 
 enum status batch_write(struct buf *body, const struct batch *batch, size_t *failed, struct fail *why)

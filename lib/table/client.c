@@ -5,6 +5,7 @@
 #include "lib/table/client.h"
 
 /* System */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,6 +1,6 @@
--- Load for wrk: every request is another lead (structure W1 of a marketplace delivery), so none is a repeat.
+-- Load for wrk: every request is another lead with all fields of a marketplace delivery, so none is a repeat.
 -- wrk ... -- NAME: NAME makes the addresses of this run differ from those of all others.
--- Ends with one line for tests/bench/run: answers, other than 2xx, socket errors, microseconds, p50, p99 in ms.
+-- Ends with a line for tests/bench/run: answers, those not 2xx, socket errors, microseconds, p50 ms, p99 ms.
 
 local threads = 0
 

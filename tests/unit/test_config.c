@@ -488,7 +488,7 @@ static void test_secret_files(void **state)
 
     /* One mistake for one missing file. */
     buf_reset(&want);
-    buf_addf(&want, "F:6: setting 'mail_password_file': cannot open '%s/other': No such file or directory\n",
+    buf_addf(&want, "F:5: setting 'mail_password_file': cannot open '%s/other': No such file or directory\n",
              f->directory);
     expect_mistakes(f, "missing",
                     SPAN_LIT("keys_file = /k\n" MAIL "mail_password_file = other\nmail_user = u\n"),

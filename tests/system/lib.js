@@ -1,0 +1,384 @@
+// What the system tests start and stop: nginx with the product's own files,
+// leadhook, Azurite, an SMTP server, and a proxy that makes faults.
+//
+// Every server gets a port of the kernel's choice and a folder of its own; all
+// waiting is for a condition, with a limit; everything started is ended by pid.
+'use strict';
+
+const assert = require('node:assert');
+const { execFile, spawn, spawnSync } = require('node:child_process');
+const crypto = require('node:crypto');
+const fs = require('node:fs');
+const http = require('node:http');
+const net = require('node:net');
+const os = require('node:os');
+const path = require('node:path');
+const nodeTest = require('node:test');
+
+const top = path.resolve(__dirname, '../..');
+const build = path.resolve(top, process.env.BUILD || 'build/release');
+const KEY = 'Test-key_0123456789.abcdef~';
+const ACCOUNT = 'devstoreaccount1';
+const ACCOUNT_KEY = 'Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==';
+const WAIT_MS = 30000;
+const TEST_MS = 180000; // with room for the sanitizers
+
+// Calls until the result is truthy.
+async function until(what, condition, limit = WAIT_MS) {
+  const end = Date.now() + limit;
+  for (;;) {
+    const result = await condition();
+    if (result) return result;
+    if (Date.now() > end) throw new Error(`timed out waiting for ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+function freePort() {
+  return new Promise((resolve, reject) => {
+    const server = net.createServer();
+    server.on('error', reject);
+    server.listen(0, '127.0.0.1', () => {
+      const { port } = server.address();
+      server.close(() => resolve(port));
+    });
+  });
+}
+
+function isListening(port) {
+  return new Promise((resolve) => {
+    const socket = net.connect(port, '127.0.0.1');
+    socket.on('connect', () => { socket.destroy(); resolve(true); });
+    socket.on('error', () => resolve(false));
+  });
+}
+
+// A program with its output kept in a file.
+class Program {
+  constructor(name, file, args, options = {}) {
+    this.name = name;
+    this.log = options.log;
+    const out = fs.openSync(options.log, 'a');
+    this.child = spawn(file, args, { stdio: [options.stdin || 'ignore', out, out], ...options.spawn });
+    fs.closeSync(out);
+    this.ended = new Promise((resolve) => this.child.on('exit', (code, signal) => {
+      this.status = code === null ? signal : code;
+      resolve(this.status);
+    }));
+  }
+  output() { return fs.readFileSync(this.log, 'utf8'); }
+  async stop(signal = 'SIGTERM') {
+    if (this.status === undefined) this.child.kill(signal);
+    const limit = setTimeout(() => this.child.kill('SIGKILL'), WAIT_MS);
+    await this.ended;
+    clearTimeout(limit);
+    return this.status;
+  }
+}
+
+const benches = new Set(); // those of the running test
+
+// A test that shows what its programs wrote when it fails.
+function test(name, body) {
+  return nodeTest(name, { timeout: TEST_MS }, async (t) => {
+    try {
+      await body(t);
+    } catch (error) {
+      for (const bench of benches) bench.showLogs();
+      throw error;
+    }
+  });
+}
+
+// A place for one test: a folder, and what has to be stopped at its end.
+class Bench {
+  constructor(t) {
+    benches.add(this);
+    this.dir = fs.mkdtempSync(path.join(os.tmpdir(), 'lh-'));
+    fs.chmodSync(this.dir, 0o755); // nginx's workers run as another user when the tests run as root
+    this.stops = [];
+    t.after(() => this.close());
+  }
+  file(name) { return path.join(this.dir, name); }
+  write(name, text, mode = 0o600) {
+    fs.writeFileSync(this.file(name), text, { mode });
+    return this.file(name);
+  }
+  showLogs() {
+    for (const name of fs.readdirSync(this.dir).filter((entry) => entry.endsWith('.log'))) {
+      const tail = fs.readFileSync(this.file(name), 'utf8').split('\n').slice(-60).join('\n');
+      if (tail) process.stderr.write(`--- ${name}\n${tail}\n`);
+    }
+  }
+  // Everything is stopped, whatever happens; the first mistake found on the way is the test's.
+  async close() {
+    benches.delete(this);
+    const errors = [];
+    for (const stop of this.stops.reverse()) await stop().catch((error) => errors.push(error));
+    if (errors.length) this.showLogs();
+    fs.rmSync(this.dir, { recursive: true, force: true });
+    if (errors.length) throw errors[0];
+  }
+
+  // Writes leadhook.conf; settings whose value is null are left out.
+  configure(settings = {}) {
+    this.write('keys', `# the test's key\nmarket ${KEY}\n`);
+    const all = {
+      listen: this.file('fcgi.sock'), listen_mode: '0666', keys_file: this.file('keys'),
+      store: `sqlite:${this.file('leads.db')}`, ...settings,
+    };
+    const lines = Object.entries(all).filter(([, value]) => value !== null).map(([name, value]) => `${name} = ${value}\n`);
+    this.config = this.write('leadhook.conf', lines.join(''));
+    this.settings = all;
+    return this;
+  }
+
+  async startLeadhook(name = 'leadhook', config = this.config) {
+    const log = this.file(`${name}.log`);
+    const readies = () => (fs.existsSync(log) ? (fs.readFileSync(log, 'utf8').match(/event=ready/g) || []).length : 0);
+    const before = readies();
+    const program = new Program(name, path.join(build, 'leadhook'), ['--config', config], { log });
+    // Not 0 also when a sanitizer has something to say at the end.
+    this.stops.push(async () => assert.strictEqual(await program.stop(), 0, 'how leadhook ended'));
+    this.leadhook = program;
+    await until('leadhook', () => {
+      if (program.status !== undefined) throw new Error(`leadhook ended with ${program.status}: ${program.output()}`);
+      return readies() > before;
+    });
+    return program;
+  }
+
+  async startNginx() {
+    this.port = await freePort();
+    for (const folder of ['nginx']) fs.mkdirSync(this.file(folder), { mode: 0o755 });
+    this.write('nginx.conf', `
+worker_processes 1;
+pid ${this.file('nginx.pid')};
+error_log ${this.file('error.log')} info;
+events { worker_connections 512; }
+http {
+  access_log ${this.file('access.log')};
+  client_body_temp_path ${this.file('nginx/body')}; fastcgi_temp_path ${this.file('nginx/fcgi')};
+  proxy_temp_path ${this.file('nginx/proxy')}; scgi_temp_path ${this.file('nginx/scgi')}; uwsgi_temp_path ${this.file('nginx/uwsgi')};
+  upstream leadhook { server unix:${this.file('fcgi.sock')}; }
+  include ${top}/nginx/leadhook-http.conf;
+  server { listen 127.0.0.1:${this.port}; include ${top}/nginx/leadhook.conf; }
+}`);
+    const program = new Program('nginx', 'nginx', ['-p', this.dir, '-c', this.file('nginx.conf'), '-e', this.file('error.log'), '-g', 'daemon off;'],
+      { log: this.file('nginx.out') });
+    this.stops.push(() => program.stop('SIGTERM'));
+    await until('nginx', () => {
+      if (program.status !== undefined) throw new Error(`nginx: ${program.output()}`);
+      return isListening(this.port);
+    });
+    return program;
+  }
+
+  // Posts a body; gives {code, headers, text, json}.
+  post(body, { key = KEY, type = 'application/json', headers = {}, method = 'POST', path: where } = {}) {
+    const url = where || (key === null ? '/leads' : `/leads?key=${encodeURIComponent(key)}`);
+    return request(this.port, method, url, body, type ? { 'Content-Type': type, ...headers } : headers);
+  }
+
+  // Not spawnSync: the servers it talks to may run in this process.
+  leadctl(...args) {
+    return new Promise((resolve) => {
+      execFile(path.join(build, 'leadctl'), ['--config', this.config, ...args], { timeout: WAIT_MS },
+        (error, stdout, stderr) => resolve({ status: error ? error.code : 0, stdout, stderr }));
+    });
+  }
+  async list() {
+    const result = await this.leadctl('list', '-n', '1000', '--json');
+    assert.strictEqual(result.status, 0, result.stderr);
+    return result.stdout.split('\n').filter(Boolean).map((line) => JSON.parse(line));
+  }
+  sqlite(sql) {
+    const result = spawnSync('sqlite3', ['-json', this.file('leads.db'), sql], { encoding: 'utf8' });
+    assert.strictEqual(result.status, 0, result.stderr);
+    return result.stdout ? JSON.parse(result.stdout) : [];
+  }
+  // The rows of the sqlite store, of both tables.
+  entities() {
+    return this.sqlite('SELECT * FROM entity ORDER BY kind, partition_key, row_key').map((row) =>
+      ({ ...JSON.parse(row.properties), partitionKey: row.partition_key, rowKey: row.row_key }));
+  }
+  maildir() {
+    const folder = this.file('Maildir/new');
+    return fs.existsSync(folder) ? fs.readdirSync(folder).map((name) => fs.readFileSync(path.join(folder, name), 'utf8')) : [];
+  }
+}
+
+function request(port, method, url, body, headers = {}) {
+  return new Promise((resolve, reject) => {
+    const data = body === undefined ? undefined : Buffer.from(body);
+    const req = http.request({ host: '127.0.0.1', port, method, path: url, agent: false,
+      headers: { ...headers, ...(data ? { 'Content-Length': data.length } : {}) } }, (res) => {
+      const chunks = [];
+      res.on('data', (chunk) => chunks.push(chunk));
+      res.on('end', () => {
+        const text = Buffer.concat(chunks).toString();
+        let json;
+        try { json = JSON.parse(text); } catch { json = undefined; }
+        resolve({ code: res.statusCode, headers: res.headers, text, json });
+      });
+    });
+    req.on('error', reject);
+    req.end(data);
+  });
+}
+
+async function startAzurite(bench, { port } = {}) {
+  const main = path.join(top, 'tests/node_modules/azurite/dist/src/table/main.js');
+  const log = bench.file(`azurite-${crypto.randomBytes(4).toString('hex')}.log`);
+  const program = new Program('azurite', process.execPath,
+    [main, '--inMemoryPersistence', '--disableTelemetry', '--silent', '--tablePort', String(port || 0)], { log });
+  bench.stops.push(() => program.stop('SIGINT'));
+  const match = await until('Azurite', () => program.output().match(/successfully started on 127\.0\.0\.1:(\d+)/));
+  program.port = Number(match[1]);
+  return program;
+}
+
+function connectionString(port) {
+  return `DefaultEndpointsProtocol=http;AccountName=${ACCOUNT};AccountKey=${ACCOUNT_KEY};TableEndpoint=http://127.0.0.1:${port}/${ACCOUNT};`;
+}
+
+// The official SDK as an independent reader.
+function tableClient(port, table) {
+  const { TableClient, AzureNamedKeyCredential } = require('@azure/data-tables');
+  return new TableClient(`http://127.0.0.1:${port}/${ACCOUNT}`, table,
+    new AzureNamedKeyCredential(ACCOUNT, ACCOUNT_KEY), { allowInsecureConnection: true });
+}
+async function rows(port, table) {
+  const result = [];
+  for await (const row of tableClient(port, table).listEntities({ disableTypeConversion: true })) result.push(row);
+  return result;
+}
+const isLead = (row) => /^[0-9a-f]{32}-[0-9a-f]{32}$/.test(row.rowKey);
+const isMail = (row) => row.rowKey.startsWith('~mail-');
+
+// Stands before the Table service, counts requests and does to them what `fault(req, number)` says:
+// undefined (pass), {delay}, {status, headers, body}, 'drop-before', 'drop-after', {cut: bytes}.
+async function startProxy(bench, targetPort) {
+  const proxy = { requests: 0, batches: 0, fault: () => undefined };
+  const server = http.createServer((req, res) => {
+    const number = ++proxy.requests;
+    if (req.url.includes('$batch')) proxy.batches++;
+    const chunks = [];
+    req.on('data', (chunk) => chunks.push(chunk));
+    req.on('end', async () => {
+      const fault = proxy.fault(req, number, Buffer.concat(chunks).toString());
+      if (fault && fault.delay) await new Promise((resolve) => setTimeout(resolve, fault.delay));
+      if (fault === 'drop-before') return req.socket.destroy();
+      if (fault && fault.status) {
+        res.writeHead(fault.status, fault.headers || {});
+        return res.end(fault.body || '');
+      }
+      const forward = http.request({ host: '127.0.0.1', port: targetPort, method: req.method, path: req.url,
+        headers: req.headers, agent: false }, (answer) => {
+        const parts = [];
+        answer.on('data', (part) => parts.push(part));
+        answer.on('end', () => {
+          if (fault === 'drop-after') return req.socket.destroy();
+          const body = Buffer.concat(parts);
+          const headers = { ...answer.headers };
+          delete headers['transfer-encoding'];
+          if (fault && fault.cut !== undefined) {
+            headers['content-length'] = fault.cut;
+            res.writeHead(answer.statusCode, headers);
+            return res.end(body.subarray(0, fault.cut));
+          }
+          headers['content-length'] = body.length;
+          res.writeHead(answer.statusCode, headers);
+          return res.end(body);
+        });
+      });
+      forward.on('error', () => req.socket.destroy());
+      forward.end(Buffer.concat(chunks));
+    });
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  proxy.port = server.address().port;
+  bench.stops.push(() => new Promise((resolve) => {
+    server.closeAllConnections();
+    server.close(resolve);
+  }));
+  return proxy;
+}
+
+// A certificate for localhost that is its own authority.
+function certificate(bench, name = 'localhost') {
+  const key = bench.file(`${name}.key`);
+  const cert = bench.file(`${name}.pem`);
+  const made = spawnSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', `/CN=${name}`,
+    '-addext', `subjectAltName=DNS:${name}`, '-keyout', key, '-out', cert], { encoding: 'utf8' });
+  assert.strictEqual(made.status, 0, made.stderr);
+  return { key, cert };
+}
+
+// An SMTP server; `faults` holds reply errors per step: {mail, rcpt, data} as {code, text}.
+async function startSmtp(bench, options = {}) {
+  const { SMTPServer } = require('smtp-server');
+  const { simpleParser } = require('mailparser');
+  const tls = options.tls || certificate(bench);
+  const smtp = { mails: [], faults: {}, logins: [], ...tls };
+  const refuse = (fault) => (fault ? Object.assign(new Error(fault.text || 'refused'), { responseCode: fault.code }) : null);
+  const server = new SMTPServer({
+    secure: options.implicit || false,
+    key: fs.readFileSync(tls.key), cert: fs.readFileSync(tls.cert),
+    authMethods: options.methods || ['PLAIN', 'LOGIN'],
+    authOptional: true,
+    hideSTARTTLS: options.hideStarttls || false,
+    disabledCommands: options.disabled || [],
+    logger: false,
+    onAuth(auth, session, callback) {
+      smtp.logins.push(auth.method);
+      callback(auth.username === 'leads' && auth.password === 'pass word' ? null : new Error('no'), { user: auth.username });
+    },
+    onMailFrom(address, session, callback) { callback(refuse(smtp.faults.mail)); },
+    onRcptTo(address, session, callback) {
+      const fault = smtp.faults.rcpt;
+      callback(refuse(typeof fault === 'function' ? fault(address.address) : fault));
+    },
+    onData(stream, session, callback) {
+      const chunks = [];
+      stream.on('data', (chunk) => chunks.push(chunk));
+      stream.on('end', async () => {
+        if (smtp.faults.drop) {
+          smtp.dropped = (smtp.dropped || 0) + 1;
+          for (const connection of server.connections) connection._socket.destroy();
+          return;
+        }
+        if (smtp.faults.data) return callback(refuse(smtp.faults.data));
+        const raw = Buffer.concat(chunks);
+        smtp.mails.push({ raw, text: raw.toString('latin1'), from: session.envelope.mailFrom.address,
+          to: session.envelope.rcptTo.map((r) => r.address), user: session.user, parsed: await simpleParser(raw) });
+        return callback();
+      });
+    },
+  });
+  server.on('error', () => {});
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  smtp.port = server.server.address().port;
+  bench.stops.push(() => new Promise((resolve) => server.close(resolve)));
+  smtp.settings = (extra = {}) => ({
+    mail_url: `${options.implicit ? 'smtps' : 'smtp'}://localhost:${smtp.port}`, mail_user: 'leads',
+    mail_password_file: bench.write('mail-password', 'pass word\n'), mail_from: 'Website leads <leads@example.com>',
+    mail_to: 'sales@example.com', mail_tls_ca: tls.cert, mail_per_minute: 6000, ...extra,
+  });
+  return smtp;
+}
+
+let counter = 0;
+// A lead like the documented sample; distinct by its e-mail address.
+function lead(changes = {}, details = {}) {
+  counter++;
+  return JSON.stringify({
+    UserDetails: { FirstName: 'Ana', LastName: 'Test', Email: `ana${counter}@example.com`, Phone: '16175550100', Country: 'US',
+      Company: 'Example', Title: 'CTO', ...details },
+    LeadSource: 'AzureMarketplace-INS|contoso.contoso-app', ActionCode: 'INS', OfferTitle: 'Contoso App', Description: 'note',
+    ...changes,
+  });
+}
+
+module.exports = { test, Bench, Program, KEY, ACCOUNT, ACCOUNT_KEY, build, top, until, freePort, request, startAzurite, connectionString,
+  tableClient, rows, isLead, isMail, startProxy, startSmtp, certificate, lead };

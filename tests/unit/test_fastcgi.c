@@ -1,0 +1,799 @@
+/* Conversations with fastcgi.c, record by record (FastCGI 1.0, sections 3 and 5), over a unix socket. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "handler/fastcgi.h"
+#include "lib/base/clock.h"
+
+enum { BEGIN = 1, ABORT = 2, END = 3, PARAMS = 4, STDIN = 5, STDOUT = 6 }; /* record types */
+enum { KEEP_CONN = 1, ID = 1, BODY_MAX = 1000, PATIENCE_MS = 10000, CONVERSATION_BYTES = 64 * 1024 };
+
+/* --- the handler under the threads ---------------------------------------------------------------------------- */
+
+/* Answers with what it has got; a request for /wait stays until it is let go. */
+struct shared {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    unsigned int begun, handled, afters, ended, waiting;
+    unsigned int refuse_begin; /* the begin of this number, from 1, has no memory */
+    bool go;
+};
+
+static void add(struct shared *s, unsigned int *counter)
+{
+    (void)pthread_mutex_lock(&s->lock);
+    (*counter)++;
+    (void)pthread_cond_broadcast(&s->changed);
+    (void)pthread_mutex_unlock(&s->lock);
+}
+
+static unsigned int read_counter(struct shared *s, const unsigned int *counter)
+{
+    (void)pthread_mutex_lock(&s->lock);
+    unsigned int value = *counter;
+    (void)pthread_mutex_unlock(&s->lock);
+    return value;
+}
+
+static void *on_begin(void *shared)
+{
+    struct shared *s = shared;
+    add(s, &s->begun);
+    return s->begun == s->refuse_begin ? NULL : s;
+}
+
+static void on_handle(void *context, const struct request *r, struct reply *reply)
+{
+    static const char *const states[] = {"complete", "too-large", "bad-length"};
+    struct shared *s = context;
+    struct buf text = BUF_INIT(CONVERSATION_BYTES);
+    if (span_eq(r->path, SPAN_LIT("/wait"))) {
+        add(s, &s->waiting);
+        (void)pthread_mutex_lock(&s->lock);
+        while (!s->go)
+            (void)pthread_cond_wait(&s->changed, &s->lock);
+        (void)pthread_mutex_unlock(&s->lock);
+    }
+    buf_addf(&text, "%.*s %.*s?%.*s [%.*s] [%.*s] [%.*s] [%.*s] %s ", SPAN_FMT(r->method), SPAN_FMT(r->path),
+             SPAN_FMT(r->query), SPAN_FMT(r->content_type), SPAN_FMT(r->lead_key), SPAN_FMT(r->authorization),
+             SPAN_FMT(r->request_id), states[r->body_state]);
+    buf_add(&text, r->body);
+    reply_text(reply, 200, "text/plain", buf_span(&text));
+    buf_release(&text);
+    add(s, &s->handled);
+}
+
+static void on_after(void *context)
+{
+    struct shared *s = context;
+    add(s, &s->afters);
+}
+
+static void on_end(void *context)
+{
+    struct shared *s = context;
+    add(s, &s->ended);
+}
+
+/* --- fixture ------------------------------------------------------------------------------------------------- */
+
+struct fixture {
+    char directory[64];
+    char path[96];
+    char metrics_path[96];
+    struct shared shared;
+    struct request_handler handler;
+    struct listener listener;
+    struct metrics *metrics;
+    struct fastcgi *fastcgi;
+};
+
+static int set_up(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    struct fail why;
+    if (!f)
+        return -1;
+    const char *base = getenv("TMPDIR");
+    (void)snprintf(f->directory, sizeof f->directory, "%s/fcgi-XXXXXX", base ? base : "/tmp");
+    if (!mkdtemp(f->directory))
+        return -1;
+    (void)snprintf(f->path, sizeof f->path, "%s/s", f->directory);
+    (void)snprintf(f->metrics_path, sizeof f->metrics_path, "%s/m", f->directory);
+    (void)pthread_mutex_init(&f->shared.lock, NULL);
+    (void)pthread_cond_init(&f->shared.changed, NULL);
+    f->handler = (struct request_handler){on_begin, on_handle, on_after, on_end, &f->shared};
+    *state = f;
+    if (metrics_open(f->metrics_path, &f->metrics, &why) != ST_OK)
+        return -1;
+    return listener_make(f->path, 0600, NULL, &f->listener, &why) == ST_OK ? 0 : -1;
+}
+
+static void let_go(struct fixture *f)
+{
+    (void)pthread_mutex_lock(&f->shared.lock);
+    f->shared.go = true;
+    (void)pthread_cond_broadcast(&f->shared.changed);
+    (void)pthread_mutex_unlock(&f->shared.lock);
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *f = *state;
+    let_go(f);
+    if (f->fastcgi && !fastcgi_stop(f->fastcgi, PATIENCE_MS))
+        return -1;
+    listener_close(&f->listener);
+    metrics_close(f->metrics);
+    (void)pthread_cond_destroy(&f->shared.changed);
+    (void)pthread_mutex_destroy(&f->shared.lock);
+    (void)unlink(f->metrics_path);
+    (void)rmdir(f->directory);
+    free(f);
+    return 0;
+}
+
+static void start(struct fixture *f, unsigned int threads)
+{
+    struct fail why = {0};
+    struct fastcgi_options options = {.listener = &f->listener,
+                                      .handler = &f->handler,
+                                      .metrics = f->metrics,
+                                      .threads = threads,
+                                      .body_max_bytes = BODY_MAX};
+    if (fastcgi_start(&options, &f->fastcgi, &why) != ST_OK)
+        fail_msg("start: %s", why.text);
+}
+
+static void stop(struct fixture *f)
+{
+    struct fastcgi *fastcgi = f->fastcgi;
+    f->fastcgi = NULL;
+    assert_true(fastcgi_stop(fastcgi, PATIENCE_MS));
+}
+
+static void wait_for(struct fixture *f, const unsigned int *counter, unsigned int want)
+{
+    struct timespec until;
+    int error = 0;
+    (void)clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += PATIENCE_MS / 1000;
+    (void)pthread_mutex_lock(&f->shared.lock);
+    while (*counter < want && error == 0)
+        error = pthread_cond_timedwait(&f->shared.changed, &f->shared.lock, &until);
+    unsigned int got = *counter;
+    (void)pthread_mutex_unlock(&f->shared.lock);
+    assert_int_equal(got, want);
+}
+
+static void expect_counter(struct fixture *f, const char *line)
+{
+    struct buf text = BUF_INIT(CONVERSATION_BYTES);
+    metrics_write(&text, f->metrics);
+    if (!strstr(text.data, line))
+        fail_msg("no '%s' in:\n%s", line, text.data);
+    buf_release(&text);
+}
+
+/* --- a web server's side ------------------------------------------------------------------------------------- */
+
+static int try_connect(const struct fixture *f)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct timeval patience = {.tv_sec = PATIENCE_MS / 1000};
+    memcpy(address.sun_path, f->path, strlen(f->path) + 1);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) != 0 ||
+        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) != 0 ||
+        connect(fd, (const struct sockaddr *)&address, sizeof address) != 0) {
+        (void)close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+static int connect_to(const struct fixture *f)
+{
+    int fd = try_connect(f);
+    assert_true(fd >= 0);
+    return fd;
+}
+
+static void add_record(struct buf *out, int type, struct span content)
+{
+    unsigned char head[8] = {
+        1, (unsigned char)type, 0, ID, (unsigned char)(content.len >> 8), (unsigned char)content.len, 0, 0};
+    buf_add(out, (struct span){(const char *)head, sizeof head});
+    buf_add(out, content);
+}
+
+static void add_begin(struct buf *out, int flags)
+{
+    char body[8] = {0, 1 /* responder */, (char)flags};
+    add_record(out, BEGIN, (struct span){body, sizeof body});
+}
+
+static void add_length(struct buf *out, size_t len)
+{
+    if (len < 128) {
+        buf_add_char(out, (char)len);
+    } else {
+        unsigned char bytes[4] = {(unsigned char)(0x80 | len >> 24), (unsigned char)(len >> 16),
+                                  (unsigned char)(len >> 8), (unsigned char)len};
+        buf_add(out, (struct span){(const char *)bytes, sizeof bytes});
+    }
+}
+
+/* pairs is "NAME=value\nNAME=value..." */
+static void add_params(struct buf *out, struct span pairs)
+{
+    struct buf params = BUF_INIT(CONVERSATION_BYTES);
+    struct span pair;
+    while (span_next(&pairs, '\n', &pair)) {
+        size_t equals = span_find(pair, '=');
+        assert_true(equals != SPAN_NONE);
+        struct span value = span_from(pair, equals + 1);
+        add_length(&params, equals);
+        add_length(&params, value.len);
+        buf_add(&params, span_cut(pair, 0, equals));
+        buf_add(&params, value);
+    }
+    add_record(out, PARAMS, buf_span(&params));
+    buf_release(&params);
+}
+
+#define POST    "REQUEST_METHOD=POST\nSCRIPT_NAME=/leads\n"
+#define NOTHING ((struct span){"", 0})
+
+/* A whole request. */
+static void add_request(struct buf *out, int flags, const char *pairs, struct span body)
+{
+    add_begin(out, flags);
+    add_params(out, span_of(pairs));
+    add_record(out, PARAMS, NOTHING);
+    if (body.len)
+        add_record(out, STDIN, body);
+    add_record(out, STDIN, NOTHING);
+}
+
+static bool write_all(int fd, struct span bytes)
+{
+    while (bytes.len) {
+        ssize_t put = send(fd, bytes.ptr, bytes.len, MSG_NOSIGNAL);
+        if (put <= 0)
+            return false;
+        bytes = span_from(bytes, (size_t)put);
+    }
+    return true;
+}
+
+static bool read_exactly(int fd, void *bytes, size_t len)
+{
+    for (size_t got = 0; got < len;) {
+        ssize_t n = recv(fd, (char *)bytes + got, len - got, 0);
+        if (n <= 0)
+            return false;
+        got += (size_t)n;
+    }
+    return true;
+}
+
+/* Collects what comes on STDOUT until the end of the request.  false: the connection ended before. */
+static bool read_answer(int fd, struct buf *out)
+{
+    unsigned char head[8], content[65536 + 256];
+    while (read_exactly(fd, head, sizeof head)) {
+        size_t len = (size_t)head[4] << 8 | head[5];
+        if (!read_exactly(fd, content, len + head[6]))
+            return false;
+        if (head[1] == STDOUT)
+            buf_add(out, (struct span){(const char *)content, len});
+        if (head[1] == END)
+            return len == 8 && content[4] == 0 /* FCGI_REQUEST_COMPLETE */;
+    }
+    return false;
+}
+
+static bool is_at_end(int fd)
+{
+    char byte;
+    return recv(fd, &byte, 1, 0) == 0;
+}
+
+/* The body of the answer that must come. */
+static void expect_answer(const char *name, int fd, const char *want)
+{
+    struct buf answer = BUF_INIT(CONVERSATION_BYTES);
+    bool whole = read_answer(fd, &answer);
+    const char *body = answer.data ? strstr(answer.data, "\r\n\r\n") : NULL;
+    if (!whole || !body || strcmp(body + 4, want) != 0)
+        fail_msg("%s: got %s answer '%s', want '%s'", name, whole ? "whole" : "broken", body ? body + 4 : "",
+                 want);
+    buf_release(&answer);
+}
+
+static void send_request(int fd, int flags, const char *pairs, struct span body)
+{
+    struct buf bytes = BUF_INIT(CONVERSATION_BYTES);
+    add_request(&bytes, flags, pairs, body);
+    assert_true(write_all(fd, buf_span(&bytes)));
+    buf_release(&bytes);
+}
+
+/* One that is known to be good. */
+static void converse(const struct fixture *f)
+{
+    int fd = connect_to(f);
+    send_request(fd, 0, POST "CONTENT_LENGTH=2", SPAN_LIT("ok"));
+    expect_answer("good request", fd, "POST /leads? [] [] [] [] complete ok");
+    (void)close(fd);
+}
+
+/* --- whole requests ------------------------------------------------------------------------------------------ */
+
+static void test_good(void **state)
+{
+    struct fixture *f = *state;
+    struct buf bytes = BUF_INIT(CONVERSATION_BYTES), answer = BUF_INIT(CONVERSATION_BYTES);
+    start(f, 1);
+    add_request(&bytes, 0,
+                POST "QUERY_STRING=key=a%20b&x\nCONTENT_TYPE=application/json\nHTTP_X_LEAD_KEY=k1\n"
+                     "HTTP_AUTHORIZATION=Bearer k2\nREQUEST_ID=r-1\nHTTP_PROXY=evil\nCONTENT_LENGTH=7",
+                SPAN_LIT("{\"a\":1}"));
+    int fd = connect_to(f);
+    assert_true(write_all(fd, buf_span(&bytes)));
+    assert_true(read_answer(fd, &answer));
+    assert_string_equal(
+        answer.data,
+        "Status: 200\r\nContent-Type: text/plain\r\nContent-Length: 82\r\nCache-Control: no-store\r\n"
+        "X-Content-Type-Options: nosniff\r\n\r\n"
+        "POST /leads?key=a%20b&x [application/json] [k1] [Bearer k2] [r-1] complete {\"a\":1}");
+    assert_true(is_at_end(fd));
+    (void)close(fd);
+    stop(f);
+    assert_int_equal(f->shared.handled, 1);
+    assert_int_equal(f->shared.afters, 1);
+    assert_int_equal(f->shared.begun, 1);
+    assert_int_equal(f->shared.ended, 1);
+    expect_counter(f, "leadhook_requests_total{code=\"200\"} 1\n");
+    expect_counter(f, "leadhook_requests_cut_off_total 0\n");
+    expect_counter(f, "leadhook_replies_lost_total 0\n");
+    buf_release(&bytes);
+    buf_release(&answer);
+}
+
+static const struct {
+    const char *name;
+    const char *length; /* behind the other pairs */
+    size_t sent;        /* bytes of body */
+    const char *state;
+    size_t got;
+} BODIES[] = {
+    {"no length", "", 0, "complete", 0},
+    {"blank length", "\nCONTENT_LENGTH=", 0, "complete", 0},
+    {"no length but a body", "", 5, "complete", 0},
+    {"0", "\nCONTENT_LENGTH=0", 0, "complete", 0},
+    {"1", "\nCONTENT_LENGTH=1", 1, "complete", 1},
+    {"leading zeros", "\nCONTENT_LENGTH=0003", 3, "complete", 3},
+    {"one below the limit", "\nCONTENT_LENGTH=999", 999, "complete", 999},
+    {"the limit", "\nCONTENT_LENGTH=1000", 1000, "complete", 1000},
+    {"one above the limit", "\nCONTENT_LENGTH=1001", 1001, "too-large", 0},
+    {"much above the limit", "\nCONTENT_LENGTH=60000", 60000, "too-large", 0},
+    {"announced only", "\nCONTENT_LENGTH=999999999", 0, "too-large", 0},
+    {"over 64 bits", "\nCONTENT_LENGTH=18446744073709551617", 1, "too-large", 0},
+    {"longer than announced", "\nCONTENT_LENGTH=10", 20, "complete", 10},
+    {"sign", "\nCONTENT_LENGTH=-1", 1, "bad-length", 0},
+    {"plus", "\nCONTENT_LENGTH=+1", 1, "bad-length", 0},
+    {"blank before", "\nCONTENT_LENGTH= 1", 1, "bad-length", 0},
+    {"letters", "\nCONTENT_LENGTH=1a", 1, "bad-length", 0},
+    {"hexadecimal", "\nCONTENT_LENGTH=0x10", 16, "bad-length", 0},
+};
+
+static void test_bodies(void **state)
+{
+    struct fixture *f = *state;
+    char body[60000];
+    for (size_t i = 0; i < sizeof body; i++)
+        body[i] = (char)('a' + i % 26);
+    start(f, 1);
+    for (size_t i = 0; i < sizeof BODIES / sizeof BODIES[0]; i++) {
+        char pairs[256], want[2048];
+        (void)snprintf(pairs, sizeof pairs, "REQUEST_METHOD=POST\nSCRIPT_NAME=/leads%s", BODIES[i].length);
+        (void)snprintf(want, sizeof want, "POST /leads? [] [] [] [] %s %.*s", BODIES[i].state,
+                       (int)BODIES[i].got, body);
+        int fd = connect_to(f);
+        send_request(fd, 0, pairs, (struct span){body, BODIES[i].sent});
+        expect_answer(BODIES[i].name, fd, want);
+        (void)close(fd);
+    }
+    stop(f);
+    assert_int_equal(f->shared.handled, sizeof BODIES / sizeof BODIES[0]);
+    expect_counter(f, "leadhook_requests_cut_off_total 0\n");
+}
+
+/* Each parameter at its limit, and one byte over it: then it is left out. */
+static void test_parameter_limits(void **state)
+{
+    struct fixture *f = *state;
+    static const struct {
+        const char *name;
+        size_t limit;
+        const char *format; /* of the answer's body, around the value */
+    } cases[] = {
+        {"QUERY_STRING", LIMIT_QUERY_BYTES, "POST /leads?%s [] [] [] [] complete "},
+        {"CONTENT_TYPE", LIMIT_CONTENT_TYPE_BYTES, "POST /leads? [%s] [] [] [] complete "},
+        {"HTTP_X_LEAD_KEY", LIMIT_QUERY_BYTES, "POST /leads? [] [%s] [] [] complete "},
+        {"HTTP_AUTHORIZATION", LIMIT_QUERY_BYTES, "POST /leads? [] [] [%s] [] complete "},
+        {"REQUEST_ID", LIMIT_REQUEST_ID_BYTES, "POST /leads? [] [] [] [%s] complete "},
+        {"SCRIPT_NAME", LIMIT_QUERY_BYTES, "POST %s? [] [] [] [] complete "},
+        {"REQUEST_METHOD", 32, "%s /leads? [] [] [] [] complete "},
+    };
+    static char value[LIMIT_QUERY_BYTES + 2], pairs[2 * LIMIT_QUERY_BYTES], want[2 * LIMIT_QUERY_BYTES];
+    start(f, 1);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        for (size_t over = 0; over < 2; over++) {
+            memset(value, 'v', cases[i].limit + over);
+            value[cases[i].limit + over] = '\0';
+            (void)snprintf(pairs, sizeof pairs, "%s%s%s=%s",
+                           strcmp(cases[i].name, "REQUEST_METHOD") == 0 ? "" : "REQUEST_METHOD=POST\n",
+                           strcmp(cases[i].name, "SCRIPT_NAME") == 0 ? "" : "SCRIPT_NAME=/leads\n",
+                           cases[i].name, value);
+            const char *mark = strstr(cases[i].format, "%s");
+            (void)snprintf(want, sizeof want, "%.*s%s%s", (int)(mark - cases[i].format), cases[i].format,
+                           over ? "" : value, mark + 2);
+            int fd = connect_to(f);
+            send_request(fd, 0, pairs, NOTHING);
+            expect_answer(cases[i].name, fd, want);
+            (void)close(fd);
+        }
+    }
+}
+
+/* --- requests that are not whole ----------------------------------------------------------------------------- */
+
+enum { F_BEGIN = 1, F_PARAMS = 2, F_PARAMS_END = 4, F_STDIN = 8, F_STDIN_END = 16, F_ABORT = 32 };
+#define F_PARAMS_WHOLE (F_BEGIN | F_PARAMS | F_PARAMS_END)
+
+static const struct {
+    const char *name;
+    const char *pairs;
+    int parts;
+    size_t cut;         /* so many bytes are missing at the end */
+    struct span before; /* sent instead of a BEGIN record */
+} CUT_OFF[] = {
+    {"nothing at all", POST, 0, 0, {0}},
+    {"half a header", POST, F_BEGIN, 12, {0}},
+    {"BEGIN alone", POST, F_BEGIN, 0, {0}},
+    {"half the parameters", POST "CONTENT_LENGTH=3", F_BEGIN | F_PARAMS, 8, {0}},
+    {"half a name-value pair's length", POST, F_BEGIN | F_PARAMS, 34, {0}},
+    {"parameters without their end", POST "CONTENT_LENGTH=3", F_BEGIN | F_PARAMS, 0, {0}},
+    {"no body", POST "CONTENT_LENGTH=3", F_PARAMS_WHOLE, 0, {0}},
+    {"half a body record", POST "CONTENT_LENGTH=3", F_PARAMS_WHOLE | F_STDIN, 1, {0}},
+    {"short body, clean end", POST "CONTENT_LENGTH=4", F_PARAMS_WHOLE | F_STDIN | F_STDIN_END, 0, {0}},
+    {"short body, hang-up", POST "CONTENT_LENGTH=4", F_PARAMS_WHOLE | F_STDIN, 0, {0}},
+    {"aborted in the body", POST "CONTENT_LENGTH=4", F_PARAMS_WHOLE | F_STDIN | F_ABORT, 0, {0}},
+    {"no method", "SCRIPT_NAME=/leads\nCONTENT_LENGTH=3", F_PARAMS_WHOLE | F_STDIN | F_STDIN_END, 0, {0}},
+    {"no path", "REQUEST_METHOD=POST\nCONTENT_LENGTH=3", F_PARAMS_WHOLE | F_STDIN | F_STDIN_END, 0, {0}},
+    {"another protocol", POST, 0, 0, SPAN_LIT("GET /leads HTTP/1.1\r\nHost: localhost\r\n\r\n")},
+    {"another version", POST, 0, 0,
+     SPAN_LIT("\x02\x01\x00\x01\x00\x08\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00")},
+};
+
+static void test_cut_off(void **state)
+{
+    struct fixture *f = *state;
+    start(f, 1);
+    for (size_t i = 0; i < sizeof CUT_OFF / sizeof CUT_OFF[0]; i++) {
+        struct buf bytes = BUF_INIT(CONVERSATION_BYTES), answer = BUF_INIT(CONVERSATION_BYTES);
+        int parts = CUT_OFF[i].parts;
+        buf_add(&bytes, CUT_OFF[i].before);
+        if (parts & F_BEGIN)
+            add_begin(&bytes, 0);
+        if (parts & F_PARAMS)
+            add_params(&bytes, span_of(CUT_OFF[i].pairs[strlen(CUT_OFF[i].pairs) - 1] == '\n'
+                                           ? POST "CONTENT_LENGTH=0"
+                                           : CUT_OFF[i].pairs));
+        if (parts & F_PARAMS_END)
+            add_record(&bytes, PARAMS, NOTHING);
+        if (parts & F_STDIN)
+            add_record(&bytes, STDIN, SPAN_LIT("abc"));
+        if (parts & F_STDIN_END)
+            add_record(&bytes, STDIN, NOTHING);
+        if (parts & F_ABORT)
+            add_record(&bytes, ABORT, NOTHING);
+        int fd = connect_to(f);
+        assert_true(write_all(fd, span_cut(buf_span(&bytes), 0, bytes.len - CUT_OFF[i].cut)));
+        assert_int_equal(shutdown(fd, SHUT_WR), 0);
+        if (read_answer(fd, &answer) || answer.len)
+            fail_msg("%s: got an answer '%s'", CUT_OFF[i].name, answer.len ? answer.data : "");
+        (void)close(fd);
+        converse(f); /* by the same thread, so that the one before is over */
+        unsigned int handled = read_counter(&f->shared, &f->shared.handled);
+        if (handled != i + 1)
+            fail_msg("%s: was handed on", CUT_OFF[i].name);
+        buf_release(&bytes);
+        buf_release(&answer);
+    }
+    stop(f);
+    assert_int_equal(f->shared.afters, f->shared.handled);
+}
+
+/* --- connections and threads --------------------------------------------------------------------------------- */
+
+/* A request in many small pieces is as good as one. */
+static void test_pieces(void **state)
+{
+    struct fixture *f = *state;
+    struct buf bytes = BUF_INIT(CONVERSATION_BYTES);
+    start(f, 1);
+    add_begin(&bytes, 0);
+    add_params(&bytes, SPAN_LIT("REQUEST_METHOD=POST"));
+    add_params(&bytes, SPAN_LIT("SCRIPT_NAME=/leads\nCONTENT_LENGTH=6"));
+    add_record(&bytes, PARAMS, NOTHING);
+    add_record(&bytes, STDIN, SPAN_LIT("ab"));
+    add_record(&bytes, STDIN, SPAN_LIT("c"));
+    add_record(&bytes, STDIN, SPAN_LIT("def"));
+    add_record(&bytes, STDIN, NOTHING);
+    int fd = connect_to(f);
+    for (size_t i = 0; i < bytes.len; i++)
+        assert_true(write_all(fd, (struct span){bytes.data + i, 1}));
+    expect_answer("pieces", fd, "POST /leads? [] [] [] [] complete abcdef");
+    (void)close(fd);
+    buf_release(&bytes);
+}
+
+/* A peer that wants to keep its connection does not keep the thread: the only thread serves the next one while
+ * the first is still open. */
+static void test_kept_connection(void **state)
+{
+    struct fixture *f = *state;
+    start(f, 1);
+    int first = connect_to(f);
+    send_request(first, KEEP_CONN, POST "CONTENT_LENGTH=1", SPAN_LIT("1"));
+    expect_answer("first", first, "POST /leads? [] [] [] [] complete 1");
+    assert_true(is_at_end(first));
+    converse(f);
+    (void)close(first);
+}
+
+/* One that sends half a request holds up nobody else, and is served when the rest comes. */
+static void test_hanging_peer(void **state)
+{
+    struct fixture *f = *state;
+    static const size_t pieces[] = {4, 20,
+                                    40}; /* in a header, in the parameters' header, in the parameters */
+    int hanging[3];
+    struct buf bytes = BUF_INIT(CONVERSATION_BYTES);
+    start(f, 4);
+    add_request(&bytes, 0, POST "CONTENT_LENGTH=4", SPAN_LIT("late"));
+    for (size_t i = 0; i < 3; i++) {
+        hanging[i] = connect_to(f);
+        assert_true(write_all(hanging[i], span_cut(buf_span(&bytes), 0, pieces[i])));
+    }
+    for (int i = 0; i < 20; i++)
+        converse(f);
+    for (size_t i = 0; i < 3; i++) {
+        assert_true(write_all(hanging[i], span_from(buf_span(&bytes), pieces[i])));
+        expect_answer("late", hanging[i], "POST /leads? [] [] [] [] complete late");
+        (void)close(hanging[i]);
+    }
+    buf_release(&bytes);
+}
+
+/* The peer has gone when the answer is ready: that is counted, and the thread goes on. */
+static void test_lost_reply(void **state)
+{
+    struct fixture *f = *state;
+    start(f, 1);
+    int fd = connect_to(f);
+    send_request(fd, 0, "REQUEST_METHOD=POST\nSCRIPT_NAME=/wait", NOTHING);
+    wait_for(f, &f->shared.waiting, 1);
+    (void)close(fd);
+    let_go(f);
+    converse(f);
+    stop(f);
+    assert_int_equal(f->shared.handled, 2);
+    assert_int_equal(f->shared.afters, 2);
+    expect_counter(f, "leadhook_replies_lost_total 1\n");
+    expect_counter(f, "leadhook_requests_total{code=\"200\"} 2\n");
+}
+
+enum { CLIENTS = 4, EACH = 25 };
+
+static void *run_client(void *fixture)
+{
+    const struct fixture *f = fixture;
+    size_t good = 0;
+    for (unsigned int i = 0; i < EACH; i++) {
+        struct buf bytes = BUF_INIT(CONVERSATION_BYTES), answer = BUF_INIT(CONVERSATION_BYTES);
+        char body[64], pairs[128], want[128];
+        (void)snprintf(body, sizeof body, "%lx-%u", (unsigned long)pthread_self(), i);
+        (void)snprintf(pairs, sizeof pairs, POST "REQUEST_ID=%u\nCONTENT_LENGTH=%zu", i, strlen(body));
+        (void)snprintf(want, sizeof want, "\r\n\r\nPOST /leads? [] [] [] [%u] complete %s", i, body);
+        add_request(&bytes, 0, pairs, span_of(body));
+        int fd = try_connect(f);
+        if (fd >= 0 && write_all(fd, buf_span(&bytes)) && read_answer(fd, &answer)) {
+            const char *at = strstr(answer.data, "\r\n\r\n");
+            good += at && strcmp(at, want) == 0 ? 1 : 0;
+        }
+        (void)close(fd);
+        buf_release(&bytes);
+        buf_release(&answer);
+    }
+    return (void *)(uintptr_t)good;
+}
+
+static void test_many_at_once(void **state)
+{
+    struct fixture *f = *state;
+    pthread_t clients[CLIENTS];
+    start(f, 3);
+    for (size_t i = 0; i < CLIENTS; i++)
+        assert_int_equal(pthread_create(&clients[i], NULL, run_client, f), 0);
+    for (size_t i = 0; i < CLIENTS; i++) {
+        void *good;
+        assert_int_equal(pthread_join(clients[i], &good), 0);
+        assert_int_equal((uintptr_t)good, EACH);
+    }
+    stop(f);
+    assert_int_equal(f->shared.handled, CLIENTS * EACH);
+    assert_int_equal(f->shared.afters, CLIENTS * EACH);
+}
+
+/* --- start and stop ------------------------------------------------------------------------------------------ */
+
+static void test_start_fails(void **state)
+{
+    struct fixture *f = *state;
+    struct fail why = {0};
+    struct fastcgi_options options = {.listener = &f->listener,
+                                      .handler = &f->handler,
+                                      .metrics = f->metrics,
+                                      .threads = 4,
+                                      .body_max_bytes = BODY_MAX};
+    f->shared.refuse_begin = 3;
+    assert_int_equal(fastcgi_start(&options, &f->fastcgi, &why), ST_NOMEM);
+    assert_null(f->fastcgi);
+    assert_int_equal(f->shared.begun, 3);
+    assert_int_equal(f->shared.ended, 2);
+}
+
+static void test_stop_when_idle(void **state)
+{
+    struct fixture *f = *state;
+    start(f, 4);
+    stop(f);
+    assert_int_equal(f->shared.ended, 4);
+    assert_int_equal(try_connect(f), -1);
+}
+
+static void *run_stop(void *fixture)
+{
+    struct fixture *f = fixture;
+    return fastcgi_stop(f->fastcgi, PATIENCE_MS) ? f : NULL;
+}
+
+/* What is being served and what waits in the queue is answered; who comes later is refused. */
+static void test_stop_drains(void **state)
+{
+    struct fixture *f = *state;
+    int queued[5], late;
+    pthread_t stopper;
+    void *stopped;
+    start(f, 1);
+    int first = connect_to(f);
+    send_request(first, 0, "REQUEST_METHOD=POST\nSCRIPT_NAME=/wait", NOTHING);
+    wait_for(f, &f->shared.waiting, 1);
+    for (size_t i = 0; i < 5; i++) {
+        queued[i] = connect_to(f);
+        send_request(queued[i], 0, POST "CONTENT_LENGTH=1", SPAN_LIT("q"));
+    }
+    assert_int_equal(pthread_create(&stopper, NULL, run_stop, f), 0);
+    int64_t give_up_ms = clock_monotonic_ms() + PATIENCE_MS;
+    while ((late = try_connect(f)) >= 0) { /* still before the stop */
+        (void)close(late);
+        assert_true(clock_monotonic_ms() < give_up_ms);
+    }
+    assert_int_equal(read_counter(&f->shared, &f->shared.handled), 0);
+    let_go(f);
+    expect_answer("first", first, "POST /wait? [] [] [] [] complete ");
+    (void)close(first);
+    for (size_t i = 0; i < 5; i++) {
+        expect_answer("queued", queued[i], "POST /leads? [] [] [] [] complete q");
+        (void)close(queued[i]);
+    }
+    assert_int_equal(pthread_join(stopper, &stopped), 0);
+    assert_ptr_equal(stopped, f);
+    f->fastcgi = NULL;
+    assert_int_equal(f->shared.handled, 6);
+    assert_int_equal(f->shared.ended, 1);
+}
+
+/* A peer that never goes on with its request holds up the end for the time given and not longer. */
+static void test_stop_is_bounded(void **state)
+{
+    struct fixture *f = *state;
+    struct buf bytes = BUF_INIT(CONVERSATION_BYTES);
+    start(f, 2);
+    int fd = connect_to(f);
+    add_request(&bytes, 0, POST "CONTENT_LENGTH=4", SPAN_LIT("late"));
+    assert_true(write_all(fd, span_cut(buf_span(&bytes), 0, 30)));
+    converse(f);
+    int64_t begun_ms = clock_monotonic_ms();
+    assert_false(fastcgi_stop(f->fastcgi, 100));
+    int64_t took_ms = clock_monotonic_ms() - begun_ms;
+    assert_in_range(took_ms, 100, PATIENCE_MS);
+    (void)close(fd);
+    stop(f); /* may be called again */
+    assert_int_equal(f->shared.handled, 1);
+    assert_int_equal(f->shared.ended, 2);
+    buf_release(&bytes);
+}
+
+/* The inherited kind of socket is not ours to end: idle threads see the stop by themselves, and connections can
+ * still be made, for the other processes. */
+static void test_stop_inherited(void **state)
+{
+    struct fixture *f = *state;
+    struct listener own = f->listener;
+    struct fail why;
+    int saved = dup(STDIN_FILENO);
+    assert_true(dup2(own.fd, STDIN_FILENO) == STDIN_FILENO);
+    assert_int_equal(listener_adopt(&f->listener, &why), ST_OK);
+    start(f, 2);
+    converse(f);
+    stop(f);
+    int fd = connect_to(f);
+    (void)close(fd);
+    f->listener = own;
+    if (saved >= 0)
+        assert_true(dup2(saved, STDIN_FILENO) == STDIN_FILENO);
+    else
+        (void)close(STDIN_FILENO);
+    (void)close(saved);
+    assert_int_equal(f->shared.handled, 1);
+    assert_int_equal(f->shared.ended, 2);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_good, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_bodies, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_parameter_limits, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_cut_off, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_pieces, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_kept_connection, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_hanging_peer, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_lost_reply, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_many_at_once, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_start_fails, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_stop_when_idle, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_stop_drains, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_stop_is_bounded, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_stop_inherited, set_up, tear_down),
+    };
+    /* As main does: the threads inherit it.  What a broken test raises itself gets through. */
+    sigset_t all;
+    (void)sigfillset(&all);
+    (void)sigdelset(&all, SIGINT);
+    (void)sigdelset(&all, SIGABRT);
+    (void)pthread_sigmask(SIG_SETMASK, &all, NULL);
+    return cmocka_run_group_tests_name("fastcgi", tests, NULL, NULL);
+}
