@@ -53,7 +53,7 @@ static const char *parameter(const void *from, const char *name)
 }
 
 /* Reads the body as CONTENT_LENGTH announces it; what comes behind that is not looked at (RFC 3875 4.2).
- * false: the connection broke, or the body is shorter. */
+ * false: it is shorter. */
 static bool read_body(FCGX_Request *fcgx, size_t max, struct buf *body, struct request *request)
 {
     size_t len;
@@ -69,19 +69,18 @@ static bool read_body(FCGX_Request *fcgx, size_t max, struct buf *body, struct r
             break;
         got += (size_t)n;
     }
-    if (got != len || FCGX_GetError(fcgx->in) != 0)
-        return false;
     buf_advance(body, got);
     request->body = buf_span(body);
-    return true;
+    return got == len;
 }
 
 /* false: the request is not whole and nobody may act on it. */
 static bool read_request(FCGX_Request *fcgx, size_t body_max, struct buf *body, struct request *request)
 {
     request_fill(request, parameter, fcgx);
-    return FCGX_GetError(fcgx->in) == 0 && parameter(fcgx, "REQUEST_METHOD") &&
-           parameter(fcgx, "SCRIPT_NAME") && read_body(fcgx, body_max, body, request);
+    /* The error last: it tells of parameters and of a body that were cut off. */
+    return parameter(fcgx, "REQUEST_METHOD") && parameter(fcgx, "SCRIPT_NAME") &&
+           read_body(fcgx, body_max, body, request) && FCGX_GetError(fcgx->in) == 0;
 }
 
 static bool write_reply(FCGX_Request *fcgx, const struct reply *reply, struct buf *out)

@@ -19,6 +19,7 @@
 #include "lib/base/text.h"
 
 struct reader {
+    yajl_handle yajl;
     struct arena *arena;
     const struct json_limits *limits;
     size_t values;
@@ -27,6 +28,7 @@ struct reader {
     struct json *open[LIMIT_JSON_DEPTH];  /* containers entered and not left */
     struct json **link[LIMIT_JSON_DEPTH]; /* where the next member of each is hung */
     struct span name;                     /* of the member that comes next */
+    size_t end;                           /* of the last name, scalar or bracket that was taken */
     enum status status;
     const char *reason;
 };
@@ -36,6 +38,12 @@ static int refuse(struct reader *r, enum status status, const char *reason)
     r->status = status;
     r->reason = reason;
     return 0; /* yajl stops */
+}
+
+static int take(struct reader *r)
+{
+    r->end = yajl_get_bytes_consumed(r->yajl); /* in a callback: the end of its token */
+    return 1;
 }
 
 /* Hangs a new value below the innermost open container. */
@@ -74,7 +82,7 @@ static int on_scalar(struct reader *r, enum json_kind kind, struct span text)
     /* Copied: yajl decodes escapes into a buffer that it uses again. */
     if (!arena_copy(r->arena, text, &value->text))
         return refuse(r, ST_NOMEM, "too large");
-    return 1;
+    return take(r);
 }
 
 static int on_null(void *ctx)
@@ -102,7 +110,7 @@ static int on_name(void *ctx, const unsigned char *text, size_t len)
     struct reader *r = ctx;
     if (!arena_copy(r->arena, (struct span){(const char *)text, len}, &r->name))
         return refuse(r, ST_NOMEM, "too large");
-    return 1;
+    return take(r);
 }
 
 static int on_open(struct reader *r, enum json_kind kind)
@@ -115,7 +123,7 @@ static int on_open(struct reader *r, enum json_kind kind)
     r->open[r->depth] = value;
     r->link[r->depth] = &value->first;
     r->depth++;
-    return 1;
+    return take(r);
 }
 
 static int on_open_object(void *ctx)
@@ -130,8 +138,9 @@ static int on_open_array(void *ctx)
 
 static int on_close(void *ctx)
 {
-    ((struct reader *)ctx)->depth--;
-    return 1;
+    struct reader *r = ctx;
+    r->depth--;
+    return take(r);
 }
 
 static const yajl_callbacks CALLBACKS = {
@@ -191,6 +200,61 @@ static const char *check_escapes(struct span text, size_t *offset)
     return NULL;
 }
 
+/* yajl takes these two for white space; RFC 8259 does not, and in strings yajl refuses them itself. */
+static const char *check_spaces(struct span text, size_t *offset)
+{
+    size_t at = span_find(text, '\v');
+    if (at == SPAN_NONE)
+        at = span_find(text, '\f');
+    if (at == SPAN_NONE)
+        return NULL;
+    *offset = at;
+    return "syntax error";
+}
+
+static size_t skip_spaces(struct span text, size_t at)
+{
+    while (at < text.len && memchr(" \t\r\n\v\f", text.ptr[at], 6))
+        at++;
+    return at;
+}
+
+/* The byte at which the string beginning at text[begin] cannot go on, or begin when all of it is well-formed. */
+static size_t fault_in_string(struct span text, size_t begin)
+{
+    size_t at = begin + 1;
+    for (; at < text.len && (unsigned char)text.ptr[at] >= 0x20; at++) {
+        if (text.ptr[at] == '"')
+            return begin;
+        if (text.ptr[at] != '\\')
+            continue;
+        bool is_short = at + 1 < text.len && memchr("\"\\/bfnrt", text.ptr[at + 1], 8);
+        if (!is_short && escape_code(text, at) < 0)
+            break;
+        at++; /* the rest of a longer escape is ordinary text */
+    }
+    return at;
+}
+
+/* What may separate the last thing taken from the next one, or NUL. */
+static char separator(const struct reader *r)
+{
+    if (r->name.ptr)
+        return ':';
+    return r->depth > 0 && r->open[r->depth - 1]->first ? ',' : '\0';
+}
+
+/* Where the text stopped making sense: the beginning of what cannot stand there, or the byte inside a string.
+ * Not where yajl stopped: that is behind the token, two bytes into it, or at its beginning, as the case may be. */
+static size_t fault(const struct reader *r, struct span text)
+{
+    size_t at = skip_spaces(text, r->end);
+    char between = separator(r);
+    if (between && at < text.len && text.ptr[at] == between)
+        at = skip_spaces(text, at + 1);
+    return at < text.len && text.ptr[at] == '"' ? fault_in_string(text, at) : at;
+}
+
 enum status json_read(struct span text, const struct json_limits *limits, struct arena *arena,
                       const struct json **top, size_t *offset, struct fail *why)
 {
@@ -204,14 +268,13 @@ enum status json_read(struct span text, const struct json_limits *limits, struct
     yajl_handle yajl = yajl_alloc(&CALLBACKS, NULL, &r);
     if (!yajl)
         return fail_set(why, ST_NOMEM, 0, "no memory to read JSON");
+    r.yajl = yajl;
     const unsigned char *bytes = (const unsigned char *)(text.ptr ? text.ptr : "");
     yajl_status parsed = yajl_parse(yajl, bytes, text.len);
-    if (parsed == yajl_status_ok)
+    bool is_whole = parsed == yajl_status_ok; /* good as far as it goes */
+    if (is_whole)
         parsed = yajl_complete_parse(yajl);
-    /* Not yajl_get_error: it copies the input into its text. */
-    where = yajl_get_bytes_consumed(yajl);
-    if (where > text.len)
-        where = text.len;
+    where = is_whole && r.status == ST_OK ? text.len : fault(&r, text);
     yajl_free(yajl);
 
     enum status status = r.status;
@@ -220,11 +283,12 @@ enum status json_read(struct span text, const struct json_limits *limits, struct
         status = ST_INVALID;
         reason = where >= text.len ? "ends too early" : "syntax error";
     }
-    if (status == ST_OK) {
+    if (status == ST_OK)
+        reason = check_spaces(text, &where);
+    if (status == ST_OK && !reason)
         reason = check_escapes(text, &where);
-        if (reason)
-            status = ST_INVALID;
-    }
+    if (status == ST_OK && reason)
+        status = ST_INVALID;
     if (status != ST_OK) {
         if (offset)
             *offset = where;

@@ -29,9 +29,11 @@ struct json_limits {
     size_t values;
 };
 
-/* ST_INVALID: not one well-formed JSON object; *offset (may be NULL) is the byte
- * where that was noticed.  The message quotes nothing of the input.
- * ST_TOO_LARGE: depth or number of values.  ST_NOMEM: the arena is used up. */
+/* ST_INVALID: not one well-formed JSON object.  ST_TOO_LARGE: depth (at most
+ * LIMIT_JSON_DEPTH) or number of values.  ST_NOMEM: the arena is used up.
+ * *offset (may be NULL) is where the first thing that cannot stand there begins
+ * (for a missing comma: the next name), the offending byte inside a string, or
+ * the length of a text that ends too early.  The message quotes nothing of it. */
 MUST_CHECK enum status json_read(struct span text, const struct json_limits *limits, struct arena *arena,
                                  const struct json **top, size_t *offset, struct fail *why);
 

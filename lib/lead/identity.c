@@ -37,80 +37,63 @@ static enum status hash(struct span data, size_t digits, char *text, struct fail
 
 /* --- partition ----------------------------------------------------------------------------------------------- */
 
-static bool is_slug_char(char c)
+enum { KEY_BEFORE_HASH = LIMIT_PARTITION_KEY_BYTES - SHORT_HASH_DIGITS - 1 };
+
+static bool is_key_char(char c)
 {
     return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_';
 }
 
-/* Letters and digits stay, everything between becomes one '-'.  *lost: a character other than ASCII was dropped. */
-static void add_slug(struct buf *out, struct span title, bool *lost)
+/* Runs of what a key cannot show become one '-'.  Gives whether more than blanks and dashes was lost by that. */
+static bool add_slug(struct buf *out, struct span title)
 {
-    bool gap = false;
+    bool lost = false, gap = false;
     for (size_t i = 0; i < title.len; i++) {
         char c = lower(title.ptr[i]);
-        if (is_slug_char(c)) {
-            if (gap && out->len)
-                buf_add_char(out, '-');
-            buf_add_char(out, c);
-            gap = false;
-        } else {
+        if (!is_key_char(c)) {
             gap = true;
-            *lost = *lost || (unsigned char)c >= 0x80;
+            lost = lost || (c != ' ' && c != '-');
+            continue;
         }
+        if (gap && out->len)
+            buf_add_char(out, '-');
+        buf_add_char(out, c);
+        gap = false;
     }
+    return lost;
 }
 
-static enum status partition_of_title(struct buf *out, struct span title, struct fail *why)
+/* Two offers must not share a key only because it cannot show the difference: a hash of the name then does. */
+static enum status add_distinction(struct buf *key, struct span name, struct fail *why)
 {
-    bool lost = false;
-    struct buf slug = BUF_INIT(LIMIT_BODY_BYTES);
-    enum status status;
-    add_slug(&slug, title, &lost);
-    status = buf_status(&slug, "the offer's key", why);
+    char text[SHORT_HASH_DIGITS + 1];
+    struct buf lowered = BUF_INIT(name.len);
+    add_lower(&lowered, name);
+    enum status status = buf_status(&lowered, "the offer's name", why);
+    if (status == ST_OK)
+        status = hash(buf_span(&lowered), SHORT_HASH_DIGITS, text, why);
+    buf_release(&lowered);
     if (status != ST_OK)
-        goto out;
-    size_t room = LIMIT_PARTITION_KEY_BYTES - SHORT_HASH_DIGITS - 1;
-    lost = lost || slug.len > room || slug.len == 0;
-    buf_add(out, span_cut(buf_span(&slug), 0, room));
-    if (lost) { /* two titles must not share a key only because the key cannot show the difference */
-        char text[SHORT_HASH_DIGITS + 1];
-        status = hash(title, SHORT_HASH_DIGITS, text, why);
-        if (status != ST_OK)
-            goto out;
-        buf_add_text(out, out->len ? "-" : "offer-");
-        buf_add_text(out, text);
-    }
-out:
-    buf_release(&slug);
-    return status;
+        return status;
+    if (key->len == 0)
+        buf_add_text(key, "offer");
+    buf_cut(key, KEY_BEFORE_HASH);
+    buf_add_char(key, '-');
+    buf_add_text(key, text);
+    return ST_OK;
 }
 
 static enum status identify_partition(struct lead *lead, struct fail *why)
 {
+    struct span title = span_trim(lead->offer_title);
     struct buf key = BUF_INIT(LIMIT_BODY_BYTES);
     enum status status = ST_OK;
     if (lead->publisher_id.len) {
         add_lower(&key, lead->publisher_id);
         buf_add_char(&key, '.');
         add_lower(&key, lead->offer_id);
-        if (key.len > LIMIT_PARTITION_KEY_BYTES) {
-            struct buf cut = BUF_INIT(LIMIT_PARTITION_KEY_BYTES);
-            status = partition_of_title(&cut, buf_span(&key), why);
-            buf_reset(&key);
-            buf_add(&key, buf_span(&cut));
-            buf_release(&cut);
-        }
-    } else if (span_trim(lead->offer_title).len) {
-        status = partition_of_title(&key, span_trim(lead->offer_title), why);
-    } else {
-        buf_add_text(&key, "unknown");
     }
-    if (status == ST_OK)
-        status = buf_status(&key, "the offer's key", why);
-    if (status == ST_OK)
-        memcpy(lead->partition, key.data, key.len + 1);
-    buf_release(&key);
-    return status;
+    XXX
 }
 
 /* --- contact and content ------------------------------------------------------------------------------------- */

@@ -47,35 +47,53 @@ static const char *source_name(struct span code)
     return name_of(SOURCES, sizeof SOURCES / sizeof SOURCES[0], code);
 }
 
+static const char *action_name(struct span code)
+{
+    return name_of(ACTIONS, sizeof ACTIONS / sizeof ACTIONS[0], code);
+}
+
 /* The documentation's spelling where the code is known, else as it came. */
 static struct span spelling(const char *known, struct span code)
 {
     return known ? span_of(known) : span_trim(code);
 }
 
-/* Ids are lower-case letters, digits, '-', '_' and '.'; anything else is a title. */
-static bool is_offer_id(struct span s)
+/* A capital letter alone does not decide whether a word is ids or a title: older publisher ids have them, and so
+ * has a title of one dotted word ("Node.js"). */
+enum capitals { CAPITALS_MEAN_TITLE, CAPITALS_ALLOWED };
+
+/* Ids are letters, digits, '-', '_' and '.', with a part before and after the first '.'. */
+static bool is_offer_id(struct span s, enum capitals capitals)
 {
     for (size_t i = 0; i < s.len; i++) {
         char c = s.ptr[i];
-        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
-              c == '_' || c == '.'))
+        bool is_capital = c >= 'A' && c <= 'Z';
+        if (is_capital && capitals == CAPITALS_MEAN_TITLE)
+            return false;
+        if (!is_capital && !(c >= 'a' && c <= 'z') && !(c >= '0' && c <= '9') && c != '-' && c != '_' &&
+            c != '.')
             return false;
     }
     size_t dot = span_find(s, '.');
     return dot != SPAN_NONE && dot > 0 && dot + 1 < s.len;
 }
 
-static void split_offer(struct lead *lead, struct span offer)
+static void take_offer_id(struct lead *lead, struct span id)
 {
+    size_t dot = span_find(id, '.');
+    lead->publisher_id = span_cut(id, 0, dot);
+    lead->offer_id = span_from(id, dot + 1);
+}
+
+/* The part behind the '|': ids, or (in form posts, which have no field for it) the offer's title. */
+static void take_offer(struct lead *lead, struct span offer)
+{
+    bool has_title = lead->offer_title.len > 0;
     offer = span_trim(offer);
-    if (is_offer_id(offer)) {
-        size_t dot = span_find(offer, '.');
-        lead->publisher_id = span_cut(offer, 0, dot);
-        lead->offer_id = span_from(offer, dot + 1);
-    } else if (lead->offer_title.len == 0) {
+    if (is_offer_id(offer, has_title ? CAPITALS_ALLOWED : CAPITALS_MEAN_TITLE))
+        take_offer_id(lead, offer);
+    else if (!has_title)
         lead->offer_title = offer;
-    }
 }
 
 /* Source, action and offer out of the LeadSource. */
@@ -84,7 +102,7 @@ static void split_source(struct lead *lead)
     struct span left = lead->lead_source;
     size_t bar = span_find(left, '|');
     if (bar != SPAN_NONE) {
-        split_offer(lead, span_from(left, bar + 1));
+        take_offer(lead, span_from(left, bar + 1));
         left = span_cut(left, 0, bar);
     }
     struct span action = {0};
@@ -106,27 +124,31 @@ static struct span meaning_of_description(struct span description)
                                                                                : description;
 }
 
-/* AppSource passes on the parameters of its page's URL as a JSON object in a string. */
-static struct span campaign_of(struct span description, struct arena *arena)
+/* AppSource passes on the parameters of its page's URL as a JSON object in a string.  Whoever made the URL chose
+ * them, so anything else that looks like it is left alone. */
+static enum status take_campaign(struct lead *lead, struct arena *arena, struct fail *why)
 {
     static const struct json_limits limits = {.depth = 2, .values = 64};
-    struct span text = span_trim(description);
     const struct json *top;
-    if (text.len < 2 || text.ptr[0] != '{' || json_read(text, &limits, arena, &top, NULL, NULL) != ST_OK)
-        return (struct span){0};
-    for (const struct json *m = top->first; m; m = m->next) {
-        if (span_eq_nocase(m->name, SPAN_LIT("mktcmpid")) && m->kind == JSON_STRING)
-            return span_trim(m->text);
+    enum status status = json_read(lead->description, &limits, arena, &top, NULL, NULL);
+    if (status == ST_NOMEM)
+        return fail_set(why, ST_NOMEM, 0, "no memory for a campaign");
+    if (status != ST_OK)
+        return ST_OK; /* the customer's own words */
+    for (const struct json *m = top->first; m && !lead->campaign.len; m = m->next) {
+        if (span_eq_nocase(m->name, SPAN_LIT("mktcmpid")))
+            lead->campaign = span_trim(m->text);
     }
-    return (struct span){0};
+    return ST_OK;
 }
 
-/* Microsoft's test leads carry MSFT_TEST_<number> in every text; which fields there are depends on the form. */
+/* Microsoft's test leads carry MSFT_TEST_<number> in their texts; in which of them depends on the form. */
 static bool is_test(const struct payload *p)
 {
-    const struct span fields[] = {p->customer.first_name, p->customer.last_name, p->customer.email,
-                                  p->customer.company,    p->customer.title,     p->lead_source,
-                                  p->action_code,         p->offer_title,        p->description};
+    const struct customer *c = &p->customer;
+    const struct span fields[] = {c->first_name, c->last_name, c->email,       c->phone,
+                                  c->country,    c->company,   c->title,       p->lead_source,
+                                  p->action_code, p->offer_title, p->description, p->product_id};
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
         if (span_has_nocase(fields[i], SPAN_LIT("MSFT_TEST")))
             return true;
@@ -142,25 +164,43 @@ static bool domain_matches(struct span domain, struct span rule)
     return rule.ptr[0] == '.' || domain.len == rule.len || domain.ptr[domain.len - rule.len - 1] == '.';
 }
 
+static bool is_domain_char(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '.' || (unsigned char)c >= 0x80;
+}
+
+/* The domain with which s begins, without the final dot of a fully qualified one. */
+static struct span leading_domain(struct span s)
+{
+    size_t len = 0;
+    while (len < s.len && is_domain_char(s.ptr[len]))
+        len++;
+    while (len > 0 && s.ptr[len - 1] == '.')
+        len--;
+    return span_cut(s, 0, len);
+}
+
+/* Whether any address in the text is of one of the domains: people write "Ana <a@x.edu>" and "a@x.edu, b@y.com". */
 static bool is_withheld(struct span email, struct span rules)
 {
-    struct span rest = rules, rule;
-    struct span address = span_trim(email);
-    size_t at = span_find_last(address, '@');
-    if (at == SPAN_NONE)
-        return false;
-    while (span_next(&rest, ',', &rule)) {
-        if (domain_matches(span_from(address, at + 1), span_trim(rule)))
-            return true;
+    struct span part;
+    (void)span_next(&email, '@', &part); /* before the first '@' there is no domain */
+    while (span_next(&email, '@', &part)) {
+        struct span domain = leading_domain(span_trim(part)), rest = rules, rule;
+        while (span_next(&rest, ',', &rule)) {
+            if (domain_matches(domain, span_trim(rule)))
+                return true;
+        }
     }
     return false;
 }
 
-/* What stays says which offer wins customers where, and nothing about the person. */
+/* The country says where an offer finds interest and, alone, nothing about a person; the company may be one
+ * person's own or the very institution whose members are protected.  Free text and the raw body may name anyone. */
 static void withhold(struct lead *lead)
 {
-    struct span country = lead->customer.country;
-    lead->customer = (struct customer){.country = country};
+    lead->customer = (struct customer){.country = lead->customer.country};
     lead->description = (struct span){0};
     lead->payload = (struct span){0};
     lead->withheld = true;
@@ -169,26 +209,27 @@ static void withhold(struct lead *lead)
 enum status lead_normalize(const struct payload *payload, struct span body, struct span withhold_domains,
                            struct arena *arena, struct lead *lead, struct fail *why)
 {
-    (void)why; /* nothing here can fail; what does not fit the grammar is kept as it came */
-    *lead = (struct lead){
+    struct lead result = {
         .customer = payload->customer,
         .lead_source = payload->lead_source,
-        .action_code = span_trim(payload->action_code),
+        .action_code = payload->action_code,
         .offer_title = payload->offer_title,
         .description = meaning_of_description(payload->description),
         .product_id = payload->product_id,
         .is_test = is_test(payload),
         .payload = body,
     };
-    split_source(lead);
-    if (!lead->publisher_id.len && is_offer_id(span_trim(lead->product_id)))
-        split_offer(lead, lead->product_id);
-    lead->action =
-        spelling(name_of(ACTIONS, sizeof ACTIONS / sizeof ACTIONS[0], lead->action_code), lead->action_code);
-    lead->do_not_contact = span_eq(lead->action, SPAN_LIT("DNC"));
-    lead->campaign = campaign_of(lead->description, arena);
-    if (is_withheld(lead->customer.email, withhold_domains))
-        withhold(lead);
+    enum status status = take_campaign(&result, arena, why);
+    if (status != ST_OK)
+        return status;
+    split_source(&result);
+    if (!result.publisher_id.len && is_offer_id(span_trim(result.product_id), CAPITALS_ALLOWED))
+        take_offer_id(&result, span_trim(result.product_id));
+    result.action = spelling(action_name(result.action_code), result.action_code);
+    result.do_not_contact = span_eq(result.action, SPAN_LIT("DNC"));
+    if (is_withheld(result.customer.email, withhold_domains))
+        withhold(&result);
+    *lead = result;
     return ST_OK;
 }
 

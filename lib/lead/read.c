@@ -7,73 +7,65 @@
  */
 #include "lib/lead/lead.h"
 
+/* System */
+#include <string.h>
+
 /* L0 */
 #include "lib/base/encode.h"
 #include "lib/base/json_read.h"
 #include "lib/base/text.h"
 
-/* Where a named value goes, and what it is called in each of the two forms (NULL: nowhere). */
+/* In JSON the customer is an object of its own; a form is flat. */
+enum place { IN_LEAD, IN_CUSTOMER };
+
 struct field {
-    size_t offset;
+    size_t offset; /* in struct payload */
+    enum place place;
     const char *json;
     const char *form; /* Salesforce Web-to-Lead */
 };
 
 #define AT(member) offsetof(struct payload, member)
 
-static const struct field CUSTOMER_FIELDS[] = {
-    {AT(customer.first_name), "FirstName", "first_name"},
-    {AT(customer.last_name), "LastName", "last_name"},
-    {AT(customer.email), "Email", "email"},
-    {AT(customer.phone), "Phone", "phone"},
-    {AT(customer.country), "Country", "country"},
-    {AT(customer.company), "Company", "company"},
-    {AT(customer.title), "Title", "title"},
+/* OfferDisplayName and ProductId, like CustomerInfo below, are columns of Microsoft's own table writer: a row of
+ * that table posted here is a lead too. */
+static const struct field FIELDS[] = {
+    {AT(customer.first_name), IN_CUSTOMER, "FirstName", "first_name"},
+    {AT(customer.last_name), IN_CUSTOMER, "LastName", "last_name"},
+    {AT(customer.email), IN_CUSTOMER, "Email", "email"},
+    {AT(customer.phone), IN_CUSTOMER, "Phone", "phone"},
+    {AT(customer.country), IN_CUSTOMER, "Country", "country"},
+    {AT(customer.company), IN_CUSTOMER, "Company", "company"},
+    {AT(customer.title), IN_CUSTOMER, "Title", "title"},
+    {AT(lead_source), IN_LEAD, "LeadSource", "lead_source"},
+    {AT(action_code), IN_LEAD, "ActionCode", "action_code"},
+    {AT(offer_title), IN_LEAD, "OfferTitle", "offer_title"},
+    {AT(offer_title), IN_LEAD, "OfferDisplayName", "offer_title"},
+    {AT(description), IN_LEAD, "Description", "description"},
+    {AT(product_id), IN_LEAD, "ProductId", "product_id"},
 };
-static const struct field LEAD_FIELDS[] = {
-    {AT(lead_source), "LeadSource", "lead_source"}, {AT(action_code), "ActionCode", "action_code"},
-    {AT(offer_title), "OfferTitle", "offer_title"}, {AT(description), "Description", "description"},
-    {AT(product_id), "ProductId", "product_id"},
-};
-enum {
-    CUSTOMER_COUNT = sizeof CUSTOMER_FIELDS / sizeof CUSTOMER_FIELDS[0],
-    LEAD_COUNT = sizeof LEAD_FIELDS / sizeof LEAD_FIELDS[0]
-};
+enum { FIELD_COUNT = sizeof FIELDS / sizeof FIELDS[0] };
 
 static struct span *value_of(struct payload *payload, const struct field *field)
 {
     return (struct span *)(void *)((char *)payload + field->offset);
 }
 
-static bool is_blank(struct span s)
-{
-    return span_trim(s).len == 0;
-}
-
-/* Gives the value to the field unless it has one.  Blank values of any length count as absent. */
+/* Gives the value to the field unless it has one.  A value of nothing but white space counts as absent. */
 static void offer_value(struct payload *payload, const struct field *field, struct span value)
 {
     struct span *place = value_of(payload, field);
-    if (place->len == 0 && !is_blank(value))
+    if (place->len == 0 && span_trim(value).len)
         *place = value;
 }
 
 static bool has_any_value(struct payload *payload)
 {
-    for (size_t i = 0; i < CUSTOMER_COUNT; i++) {
-        if (value_of(payload, &CUSTOMER_FIELDS[i])->len)
-            return true;
-    }
-    for (size_t i = 0; i < LEAD_COUNT; i++) {
-        if (value_of(payload, &LEAD_FIELDS[i])->len)
+    for (size_t i = 0; i < FIELD_COUNT; i++) {
+        if (value_of(payload, &FIELDS[i])->len)
             return true;
     }
     return false;
-}
-
-static enum status found_nothing(struct fail *why)
-{
-    return fail_set(why, ST_NOT_FOUND, 0, "no field of a lead has a value");
 }
 
 /* --- JSON ---------------------------------------------------------------------------------------------------- */
@@ -99,112 +91,114 @@ static struct span text_of(const struct json *value)
     return (struct span){0};
 }
 
-static void take_members(struct payload *payload, const struct field *fields, size_t count,
-                         const struct json *object)
+static void take_members(struct payload *payload, enum place place, const struct json *object)
 {
     for (const struct json *m = object->first; m; m = m->next) {
-        for (size_t i = 0; i < count; i++) {
-            if (span_eq_nocase(m->name, span_of(fields[i].json)))
-                offer_value(payload, &fields[i], text_of(m));
+        for (size_t i = 0; i < FIELD_COUNT; i++) {
+            if (FIELDS[i].place == place && span_eq_nocase(m->name, span_of(FIELDS[i].json)))
+                offer_value(payload, &FIELDS[i], text_of(m));
         }
     }
 }
 
-/* UserDetails is an object; some senders put that object into a string. */
-static void take_customer(struct payload *payload, const struct json *details, struct arena *arena)
+/* The customer is an object, or a string that holds one (as in the column CustomerInfo). */
+static enum status take_customer(struct payload *payload, const struct json *details, struct arena *arena,
+                                 struct fail *why)
 {
     if (details->kind == JSON_STRING) {
         const struct json *inner;
-        if (json_read(span_trim(details->text), &LEAD_JSON, arena, &inner, NULL, NULL) != ST_OK)
-            return; /* a text of another kind: it stays in the raw body */
+        enum status status = json_read(details->text, &LEAD_JSON, arena, &inner, NULL, NULL);
+        if (status == ST_NOMEM)
+            return fail_set(why, ST_NOMEM, 0, "no memory for a customer");
+        if (status != ST_OK)
+            return ST_OK; /* some other text: it stays in the raw body */
         details = inner;
     }
     if (details->kind == JSON_OBJECT)
-        take_members(payload, CUSTOMER_FIELDS, CUSTOMER_COUNT, details);
+        take_members(payload, IN_CUSTOMER, details);
+    return ST_OK;
 }
 
-static enum status read_json(struct span body, size_t skipped, struct arena *arena, struct payload *payload,
-                             size_t *offset, struct fail *why)
+static enum status read_json(struct span text, struct arena *arena, struct payload *payload, size_t *offset,
+                             struct fail *why)
 {
     const struct json *top;
-    size_t at = 0;
-    enum status status = json_read(body, &LEAD_JSON, arena, &top, &at, why);
-    if (status != ST_OK) {
-        *offset = at + skipped;
+    enum status status = json_read(text, &LEAD_JSON, arena, &top, offset, why);
+    if (status != ST_OK)
         return status;
-    }
-    for (const struct json *m = top->first; m; m = m->next) {
+    take_members(payload, IN_LEAD, top);
+    for (const struct json *m = top->first; m && status == ST_OK; m = m->next) {
         if (span_eq_nocase(m->name, SPAN_LIT("UserDetails")) ||
             span_eq_nocase(m->name, SPAN_LIT("CustomerInfo")))
-            take_customer(payload, m, arena);
+            status = take_customer(payload, m, arena, why);
     }
-    take_members(payload, LEAD_FIELDS, LEAD_COUNT, top);
-    return has_any_value(payload) ? ST_OK : found_nothing(why);
+    return status;
 }
 
 /* --- form post ----------------------------------------------------------------------------------------------- */
 
 static const struct field *form_field(struct span name)
 {
-    for (size_t i = 0; i < CUSTOMER_COUNT; i++) {
-        if (span_eq_nocase(name, span_of(CUSTOMER_FIELDS[i].form)))
-            return &CUSTOMER_FIELDS[i];
-    }
-    for (size_t i = 0; i < LEAD_COUNT; i++) {
-        if (span_eq_nocase(name, span_of(LEAD_FIELDS[i].form)))
-            return &LEAD_FIELDS[i];
+    for (size_t i = 0; i < FIELD_COUNT; i++) {
+        if (span_eq_nocase(name, span_of(FIELDS[i].form)))
+            return &FIELDS[i];
     }
     return NULL;
 }
 
-/* Decoded into the arena; ST_INVALID for what is not UTF-8 or holds U+0000 after decoding. */
+/* "name=value", still encoded; without '=' all of it is the name. */
+static void split_pair(struct span pair, struct span *name, struct span *value)
+{
+    size_t equals = span_find(pair, '=');
+    *name = span_cut(pair, 0, equals);
+    *value = equals == SPAN_NONE ? (struct span){0} : span_from(pair, equals + 1);
+}
+
+/* Decodes into the arena.  ST_INVALID for what is then not UTF-8 or holds U+0000; ST_NOMEM. */
 static enum status decode(struct span raw, struct arena *arena, struct span *text, struct fail *why)
 {
-    struct buf decoded = BUF_INIT(LIMIT_BODY_BYTES);
+    struct buf decoded = BUF_INIT(raw.len); /* decoding never makes a text longer */
     enum status status = ST_OK;
     percent_decode(&decoded, raw, PLUS_IS_SPACE);
-    if (decoded.error == ST_OK &&
-        (!utf8_is_valid(buf_span(&decoded), NULL) || span_find(buf_span(&decoded), '\0') != SPAN_NONE))
-        status = fail_set(why, ST_INVALID, 0, "invalid form: a value is not UTF-8 or holds U+0000");
-    else if (decoded.error != ST_OK || !arena_copy(arena, buf_span(&decoded), text))
+    if (decoded.error != ST_OK || !arena_copy(arena, buf_span(&decoded), text))
         status = fail_set(why, ST_NOMEM, 0, "no memory for a form");
+    else if (!utf8_is_valid(*text, NULL))
+        status = fail_set(why, ST_INVALID, 0, "invalid form: not UTF-8");
+    else if (span_find(*text, '\0') != SPAN_NONE)
+        status = fail_set(why, ST_INVALID, 0, "invalid form: U+0000 in a field");
     buf_release(&decoded);
     return status;
 }
 
-static enum status read_form(struct span body, struct arena *arena, struct payload *payload, size_t *offset,
+static enum status read_form(struct span text, struct arena *arena, struct payload *payload, size_t *offset,
                              struct fail *why)
 {
-    struct span rest = body, pair;
-    size_t count = 0;
-    while (span_next(&rest, '&', &pair)) {
-        *offset = (size_t)(pair.ptr - body.ptr);
-        if (++count > LIMIT_FORM_FIELDS)
-            return fail_set(why, ST_TOO_LARGE, 0, "invalid form: more than %u fields", LIMIT_FORM_FIELDS);
-        size_t equals = span_find(pair, '=');
-        if (equals == SPAN_NONE)
-            continue;
+    struct span rest = span_trim(text), pair;
+    for (size_t count = 0; span_next(&rest, '&', &pair); count++) {
         struct span name, value;
-        enum status status = decode(span_cut(pair, 0, equals), arena, &name, why);
+        *offset = (size_t)(pair.ptr - text.ptr);
+        if (count == LIMIT_FORM_FIELDS)
+            return fail_set(why, ST_TOO_LARGE, 0, "invalid form: more than %u fields", LIMIT_FORM_FIELDS);
+        split_pair(pair, &name, &value);
+        enum status status = decode(name, arena, &name, why);
         if (status == ST_OK)
-            status = decode(span_from(pair, equals + 1), arena, &value, why);
+            status = decode(value, arena, &value, why);
         if (status != ST_OK)
             return status;
         const struct field *field = form_field(name);
         if (field)
             offer_value(payload, field, value);
     }
-    *offset = 0;
-    return has_any_value(payload) ? ST_OK : found_nothing(why);
+    return ST_OK;
 }
 
-/* Whether a body of an unknown type is name=value pairs with a name of ours. */
-static bool looks_like_form(struct span body)
+/* Whether the body is pairs with a name of ours among them.  Those names need no encoding. */
+static bool looks_like_form(struct span text)
 {
-    struct span rest = body, pair;
+    struct span rest = text, pair, name, value;
     for (size_t count = 0; count < LIMIT_FORM_FIELDS && span_next(&rest, '&', &pair); count++) {
-        size_t equals = span_find(pair, '=');
-        if (equals != SPAN_NONE && form_field(span_cut(pair, 0, equals)))
+        split_pair(pair, &name, &value);
+        if (value.ptr && form_field(name))
             return true;
     }
     return false;
@@ -212,26 +206,49 @@ static bool looks_like_form(struct span body)
 
 /* --- either -------------------------------------------------------------------------------------------------- */
 
+/* The body with blanks in place of a byte order mark, which is not JSON: so offsets keep counting from its start. */
+static enum status without_mark(struct span body, struct arena *arena, struct span *text, struct fail *why)
+{
+    struct span mark = SPAN_LIT("\xEF\xBB\xBF");
+    *text = body;
+    if (!span_starts(body, mark))
+        return ST_OK;
+    char *copy = arena_alloc(arena, body.len);
+    if (!copy)
+        return fail_set(why, ST_NOMEM, 0, "no memory for the body");
+    memset(copy, ' ', mark.len);
+    memcpy(copy + mark.len, body.ptr + mark.len, body.len - mark.len);
+    *text = (struct span){copy, body.len};
+    return ST_OK;
+}
+
 enum status lead_read(struct span body, struct span content_type, struct arena *arena,
                       struct payload *payload, size_t *offset, struct fail *why)
 {
     struct payload result = {0};
-    enum status status;
-    size_t skipped = span_starts(body, SPAN_LIT("\xEF\xBB\xBF")) ? 3 : 0;
-    struct span text = span_from(body, skipped);
-    struct span begin = span_trim(text);
+    struct span text;
     *offset = 0;
-    if (begin.len == 0)
+    enum status status = without_mark(body, arena, &text, why);
+    if (status != ST_OK)
+        return status;
+    struct span content = span_trim(text);
+    if (content.len == 0)
         return fail_set(why, ST_INVALID, 0, "empty body");
-    if (begin.ptr[0] == '{' || begin.ptr[0] == '[' || span_has_nocase(content_type, SPAN_LIT("json")))
-        status = read_json(text, skipped, arena, &result, offset, why);
-    else if ((span_has_nocase(content_type, SPAN_LIT("x-www-form-urlencoded")) &&
-              span_find(begin, '=') != SPAN_NONE) ||
-             looks_like_form(begin))
-        status = read_form(begin, arena, &result, offset, why);
+    bool is_json = memchr("{[\"", content.ptr[0], 3);
+    bool is_form = !is_json && (looks_like_form(content) ||
+                                (span_has_nocase(content_type, SPAN_LIT("x-www-form-urlencoded")) &&
+                                 span_find(content, '=') != SPAN_NONE));
+    if (is_form)
+        status = read_form(text, arena, &result, offset, why);
+    else if (is_json || span_has_nocase(content_type, SPAN_LIT("json")))
+        status = read_json(text, arena, &result, offset, why);
     else
-        return fail_set(why, ST_REFUSED, 0, "the body is neither JSON nor a form");
-    if (status == ST_OK)
-        *payload = result;
-    return status;
+        status = fail_set(why, ST_REFUSED, 0, "the body is neither JSON nor a form");
+    if (status != ST_OK)
+        return status;
+    *offset = 0;
+    if (!has_any_value(&result))
+        return fail_set(why, ST_NOT_FOUND, 0, "no field of a lead has a value");
+    *payload = result;
+    return ST_OK;
 }

@@ -97,6 +97,8 @@ enum status mail_address_parse(struct span text, struct mail_address *address, s
         result.name = span_trim(span_cut(text, 0, open));
         if (result.name.len >= 2 && result.name.ptr[0] == '"' && result.name.ptr[result.name.len - 1] == '"')
             result.name = span_cut(result.name, 1, result.name.len - 2);
+        if (span_find(result.name, '"') != SPAN_NONE || span_find(result.name, '\\') != SPAN_NONE)
+            return fail_set(why, ST_INVALID, 0, "the name before '<' must not hold quotes or backslashes");
     }
     /* A configured address may be on a host without a dot, such as root@localhost. */
     if (!is_address(result.address, 1))

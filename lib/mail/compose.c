@@ -1,6 +1,12 @@
 /* The text and the HTML say the same, in the order in which a sales person needs
- * it: who, what they did, their own words, then the rest.  Both are made from
- * one list of lines, so they cannot differ.
+ * it: what happened, who it was, their own words, then the rest.  Both come from
+ * the same calls, so they cannot differ.
+ *
+ * Everything that came from outside passes add_value_up_to: bounded, escaped,
+ * with what cannot be seen made visible, and in the text indented, so that no
+ * value can look like a line of ours.  The HTML has no colours of its own for
+ * text and background, so that mail programs can show it light or dark, and no
+ * remote content.
  */
 #include "lib/mail/compose.h"
 
@@ -10,19 +16,31 @@
 
 /* L0 */
 #include "lib/base/clock.h"
+#include "lib/base/encode.h"
 #include "lib/base/json_read.h"
 #include "lib/base/text.h"
 
 /* L5 */
 #include "lib/mail/mime.h"
 
-enum { PARAMETERS_MAX = 32, EARLIER_WORDS_BYTES = 120 };
+enum {
+    PARAMETERS_MAX = 64, /* of a page's address */
+    PARAMETER_NAME_BYTES = 60,
+    EARLIER_WORDS_BYTES = 120, /* of what was said in an earlier lead */
+    SUBJECT_ACTION_BYTES = 40, /* an unknown code may have any length */
+    SUBJECT_PART_BYTES = 120,
+    PHONE_MIN_BYTES = 3,
+    PHONE_MAX_BYTES = 40
+};
 
 /* One body in the making, text or HTML. */
 struct body {
     struct buf *out;
     bool html;
 };
+
+#define INDENT     "  "            /* of the text's lines that hold values */
+#define ROW_INDENT "             " /* the same with the width of a label */
 
 /* --- values -------------------------------------------------------------------------------------------------- */
 
@@ -43,13 +61,13 @@ static void add_escaped(struct body *b, uint32_t code)
         utf8_add(b->out, code);
 }
 
-/* A value from outside: line ends stay line ends, what cannot be seen is shown
- * by its number.  The limit counts what is written, because one character may
- * become many. */
-static void add_value_up_to(struct body *b, struct span value, size_t limit)
+/* A value from outside: line ends stay line ends, the text's next line begins
+ * with indent, what cannot be seen is shown by its number.  The limit counts
+ * what is written, because one character may become many. */
+static void add_value_up_to(struct body *b, struct span value, const char *indent, size_t limit)
 {
-    size_t end = b->out->len + limit;
-    while (value.len && b->out->len < end) {
+    size_t begin = b->out->len;
+    while (value.len && b->out->error == ST_OK && b->out->len - begin < limit) {
         uint32_t code;
         size_t len = utf8_decode(value, &code);
         if (len == 0) { /* rows hold UTF-8; a damaged one shall still be told of */
@@ -61,7 +79,7 @@ static void add_value_up_to(struct body *b, struct span value, size_t limit)
         if (crlf)
             continue;
         if (code == '\n' || code == '\r' || code == 0x2028 || code == 0x2029 || code == 0x85)
-            buf_add_text(b->out, b->html ? "<br>\n" : "\n");
+            buf_addf(b->out, "%s\n%s", b->html ? "<br>" : "", b->html ? "" : indent);
         else if (code == '\t')
             buf_add_char(b->out, ' ');
         else if (is_control_code(code) || is_invisible_code(code))
@@ -73,14 +91,9 @@ static void add_value_up_to(struct body *b, struct span value, size_t limit)
         buf_add_text(b->out, " [...] (cut here; the whole is in the store)");
 }
 
-static void add_value(struct body *b, struct span value)
+/* Text of our own, or a span that is one safe line already. */
+static void add_line(struct body *b, struct span rest)
 {
-    add_value_up_to(b, value, LIMIT_MAIL_FIELD_BYTES);
-}
-
-static void add_own(struct body *b, const char *text)
-{
-    struct span rest = span_of(text);
     while (rest.len) {
         uint32_t code;
         size_t len = utf8_decode(rest, &code);
@@ -93,22 +106,37 @@ static void add_own(struct body *b, const char *text)
 
 /* --- layout -------------------------------------------------------------------------------------------------- */
 
-static void begin_section(struct body *b, const char *title)
+/* In the text a tag is nothing, its content is a line. */
+static void tagged(struct body *b, const char *begin, struct span content, const char *end)
 {
-    if (b->html) {
-        buf_add_text(b->out, "<h2 style=\"font-size:16px;margin:20px 0 6px\">");
-        add_own(b, title);
-        buf_add_text(b->out, "</h2>\n");
-    } else {
-        buf_addf(b->out, "\n%s\n", title);
-    }
+    if (b->html)
+        buf_add_text(b->out, begin);
+    add_line(b, content);
+    buf_addf(b->out, "%s\n", b->html ? end : "");
+}
+
+static void section(struct body *b, const char *title)
+{
+    if (!b->html)
+        buf_add_char(b->out, '\n');
+    tagged(b, "<h2 style=\"font-size:16px;margin:20px 0 6px\">", span_of(title), "</h2>");
+    if (!b->html)
+        buf_add_char(b->out, '\n');
+}
+
+static void notice(struct body *b, const char *text)
+{
+    tagged(b, "<p style=\"margin:8px 0;padding:6px 12px;border-left:4px solid #d13438\"><strong>",
+           span_of(text), "</strong></p>");
+    if (!b->html)
+        buf_add_char(b->out, '\n');
 }
 
 static void paragraph(struct body *b, const char *text)
 {
-    buf_add_text(b->out, b->html ? "<p style=\"margin:6px 0\">" : "");
-    add_own(b, text);
-    buf_add_text(b->out, b->html ? "</p>\n" : "\n\n");
+    if (!b->html)
+        buf_add_char(b->out, '\n');
+    tagged(b, "<p style=\"margin:16px 0 6px\">", span_of(text), "</p>");
 }
 
 static void begin_rows(struct body *b)
@@ -123,33 +151,33 @@ static void end_rows(struct body *b)
         buf_add_text(b->out, "</table>\n");
 }
 
-/* "Label: value".  link is NULL or the scheme of a link whose target is the value itself, already validated. */
-static void row_link(struct body *b, const char *label, struct span value, const char *link,
-                     struct span target)
+/* A label and a value.  link: blank, or what the value links to, made of harmless characters only. */
+static void row_up_to(struct body *b, struct span label, struct span value, struct span link, size_t limit)
 {
-    if (span_trim(value).len == 0)
+    value = span_trim(value);
+    if (value.len == 0)
         return;
-    if (b->html) {
-        buf_add_text(b->out, "<tr><td style=\"padding:2px 16px 2px 0;vertical-align:top;opacity:.7\">");
-        add_own(b, label);
-        buf_add_text(b->out, "</td><td style=\"padding:2px 0;vertical-align:top;word-break:break-word\">");
-        if (link) {
-            buf_addf(b->out, "<a href=\"%s", link);
-            add_value(b, target);
-            buf_add_text(b->out, "\">");
-        }
-        add_value(b, value);
-        buf_add_text(b->out, link ? "</a></td></tr>\n" : "</td></tr>\n");
-    } else {
-        buf_addf(b->out, "  %-10s ", label);
-        add_value(b, value);
+    if (!b->html) {
+        buf_addf(b->out, INDENT "%-10.*s ", SPAN_FMT(label));
+        add_value_up_to(b, value, ROW_INDENT, limit);
         buf_add_char(b->out, '\n');
+        return;
     }
+    buf_add_text(b->out, "<tr><td style=\"padding:2px 16px 2px 0;vertical-align:top;opacity:.7\">");
+    add_line(b, label);
+    buf_add_text(b->out, "</td><td style=\"padding:2px 0;vertical-align:top;word-break:break-word\">");
+    if (link.len) {
+        buf_add_text(b->out, "<a href=\"");
+        add_line(b, link);
+        buf_add_text(b->out, "\">");
+    }
+    add_value_up_to(b, value, "", limit);
+    buf_addf(b->out, "%s</td></tr>\n", link.len ? "</a>" : "");
 }
 
 static void row(struct body *b, const char *label, struct span value)
 {
-    row_link(b, label, value, NULL, value);
+    row_up_to(b, span_of(label), value, (struct span){0}, LIMIT_MAIL_FIELD_BYTES);
 }
 
 static void row_time(struct body *b, const char *label, int64_t wall_ms)
@@ -162,29 +190,36 @@ static void row_time(struct body *b, const char *label, int64_t wall_ms)
 
 /* --- content ------------------------------------------------------------------------------------------------- */
 
+/* A part that could not be built makes the whole fail. */
+static void pass_error(struct buf *out, const struct buf *part)
+{
+    if (out->error == ST_OK)
+        out->error = part->error;
+}
+
 /* What the person did, in words; codes are an open list. */
-static struct span action_words(const struct lead *lead)
+static struct span action_words(struct span action)
 {
     static const struct {
         const char *code;
         const char *words;
     } words[] = {
         {"INS", "Get it now"},
-        {"PLT", "Contact me"},
+        {"PLT", "Contact me request"},
         {"DNC", "Asked another partner"},
-        {"Create", "Created in the Azure portal"},
+        {"Create", "Created in Azure portal"},
         {"StartTestDrive", "Test drive started"},
     };
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
-        if (span_eq(lead->action, span_of(words[i].code)))
+        if (span_eq(action, span_of(words[i].code)))
             return span_of(words[i].words);
     }
-    return lead->action.len ? lead->action : SPAN_LIT("Lead");
+    return span_trim(action).len ? span_trim(action) : SPAN_LIT("Lead");
 }
 
 static struct span offer_name(const struct lead *lead)
 {
-    return span_trim(lead->offer_title).len ? lead->offer_title : span_of(lead->partition);
+    return span_trim(lead->offer_title).len ? span_trim(lead->offer_title) : span_of(lead->partition);
 }
 
 static void add_name(struct buf *out, const struct customer *c)
@@ -193,6 +228,22 @@ static void add_name(struct buf *out, const struct customer *c)
     if (span_trim(c->first_name).len && span_trim(c->last_name).len)
         buf_add_char(out, ' ');
     buf_add(out, span_trim(c->last_name));
+}
+
+/* The company or, without one, the person. */
+static void add_who(struct buf *out, const struct customer *c)
+{
+    struct buf who = BUF_INIT(LIMIT_MAIL_BYTES);
+    buf_add(&who, span_trim(c->company));
+    if (who.len == 0)
+        add_name(&who, c);
+    if (who.len == 0)
+        buf_add(&who, span_trim(c->email));
+    if (who.len) {
+        buf_add_text(out, ", ");
+        buf_add(out, utf8_cut_bytes(buf_span(&who), SUBJECT_PART_BYTES));
+    }
+    buf_release(&who);
 }
 
 static void add_subject(struct buf *out, const struct notification *n)
@@ -205,67 +256,94 @@ static void add_subject(struct buf *out, const struct notification *n)
         buf_add_text(&text, "[DO NOT CONTACT] ");
     if (n->reason == MAIL_CAME_BACK)
         buf_add_text(&text, "[CAME BACK] ");
-    buf_add(&text, utf8_cut_bytes(action_words(lead), 40));
+    buf_add(&text, utf8_cut_bytes(action_words(lead->action), SUBJECT_ACTION_BYTES));
     buf_add_text(&text, ": ");
-    buf_add(&text, utf8_cut_bytes(offer_name(lead), 120));
-    if (n->detail == MAIL_FULL) {
-        struct buf name = BUF_INIT(LIMIT_MAIL_BYTES);
-        add_name(&name, &lead->customer);
-        struct span who = span_trim(lead->customer.company);
-        if (who.len == 0)
-            who = name.len ? buf_span(&name) : span_trim(lead->customer.email);
-        if (who.len) {
-            buf_add_text(&text, ", ");
-            buf_add(&text, utf8_cut_bytes(who, 120));
-        }
-        buf_release(&name);
-    }
-    if (text.error != ST_OK)
-        out->error = out->error ? out->error : text.error;
+    buf_add(&text, utf8_cut_bytes(offer_name(lead), SUBJECT_PART_BYTES));
+    if (n->detail == MAIL_FULL)
+        add_who(&text, &lead->customer);
     else
+        buf_addf(&text, ", lead %.*s", SPAN_FMT(n->delivery_id));
+    if (text.error == ST_OK)
         mime_add_header_text(out, "Subject", buf_span(&text));
+    else
+        pass_error(out, &text);
     buf_release(&text);
 }
 
-/* Digits, blanks, '+', '-', '.', '(' and ')' only: what a telephone can dial. */
-static bool is_dialable(struct span phone)
+/* Appends "tel:" and the number, or nothing when the text is more than a number. */
+static void add_phone_link(struct buf *out, struct span phone)
 {
     struct span allowed = SPAN_LIT("+0123456789 -.()");
     for (size_t i = 0; i < phone.len; i++) {
         if (span_find(allowed, phone.ptr[i]) == SPAN_NONE)
-            return false;
+            return;
     }
-    return phone.len >= 3 && phone.len <= 40;
+    if (phone.len < PHONE_MIN_BYTES || phone.len > PHONE_MAX_BYTES)
+        return;
+    buf_add_text(out, "tel:");
+    for (size_t i = 0; i < phone.len; i++) {
+        if ((phone.ptr[i] == '+' && i == 0) || (phone.ptr[i] >= '0' && phone.ptr[i] <= '9'))
+            buf_add_char(out, phone.ptr[i]);
+    }
+}
+
+/* Appends "mailto:" and the address, or nothing when it is not a safe one. */
+static void add_mail_link(struct buf *out, struct span address)
+{
+    size_t at = span_find_last(address, '@');
+    if (!mail_address_is_safe(address))
+        return;
+    buf_add_text(out, "mailto:");
+    percent_add(out, span_cut(address, 0, at)); /* RFC 6068: '?' and '&' would begin something else */
+    buf_add(out, span_from(address, at));
 }
 
 static void add_person(struct body *b, const struct lead *lead)
 {
     const struct customer *c = &lead->customer;
-    struct buf name = BUF_INIT(2 * LIMIT_MAIL_BYTES);
+    struct buf name = BUF_INIT(LIMIT_MAIL_BYTES), write = BUF_INIT(LIMIT_MAIL_FIELD_BYTES),
+               call = BUF_INIT(LIMIT_MAIL_FIELD_BYTES);
     add_name(&name, c);
+    if (!lead->do_not_contact) { /* whoever must not be contacted is not one click away */
+        add_mail_link(&write, span_trim(c->email));
+        add_phone_link(&call, span_trim(c->phone));
+    }
     begin_rows(b);
     row(b, "Name", buf_span(&name));
     row(b, "Title", c->title);
     row(b, "Company", c->company);
-    struct span email = span_trim(c->email);
-    bool may_write = mail_address_is_safe(email) && !lead->do_not_contact;
-    row_link(b, "E-mail", c->email, may_write ? "mailto:" : NULL, email);
-    struct span phone = span_trim(c->phone);
-    bool may_call = is_dialable(phone) && !lead->do_not_contact;
-    if (may_call) {
-        struct buf digits = BUF_INIT(64);
-        for (size_t i = 0; i < phone.len; i++) {
-            if (phone.ptr[i] == '+' || (phone.ptr[i] >= '0' && phone.ptr[i] <= '9'))
-                buf_add_char(&digits, phone.ptr[i]);
-        }
-        row_link(b, "Phone", c->phone, "tel:", buf_span(&digits));
-        buf_release(&digits);
-    } else {
-        row(b, "Phone", c->phone);
-    }
+    row_up_to(b, SPAN_LIT("E-mail"), c->email, buf_span(&write), LIMIT_MAIL_FIELD_BYTES);
+    row_up_to(b, SPAN_LIT("Phone"), c->phone, buf_span(&call), LIMIT_MAIL_FIELD_BYTES);
     row(b, "Country", c->country);
     end_rows(b);
+    if (name.error != ST_OK)
+        pass_error(b->out, &name);
     buf_release(&name);
+    buf_release(&write);
+    buf_release(&call);
+}
+
+static struct span parameter_value(const struct json *m)
+{
+    if (m->kind == JSON_TRUE)
+        return SPAN_LIT("true");
+    return m->kind == JSON_FALSE ? SPAN_LIT("false") : m->text;
+}
+
+static void add_parameters(struct body *b, const struct json *top)
+{
+    size_t left = LIMIT_MAIL_TEXT_BYTES;
+    begin_rows(b);
+    for (const struct json *m = top->first; m; m = m->next) {
+        struct buf name = BUF_INIT(4 * PARAMETER_NAME_BYTES);
+        size_t begin = b->out->len;
+        text_add_line(&name, utf8_cut_bytes(m->name, PARAMETER_NAME_BYTES));
+        row_up_to(b, buf_span(&name), parameter_value(m), (struct span){0}, left);
+        buf_release(&name);
+        size_t used = b->out->len - begin;
+        left = used < left ? left - used : 0;
+    }
+    end_rows(b);
 }
 
 /* The person's words, or the parameters of the page's address when that is what came. */
@@ -273,24 +351,17 @@ static void add_description(struct body *b, struct span description)
 {
     static const struct json_limits limits = {.depth = 1, .values = PARAMETERS_MAX};
     struct arena arena = ARENA_INIT(LIMIT_REQUEST_ARENA);
-    const struct json *top;
-    struct span trimmed = span_trim(description);
-    if (trimmed.len == 0)
+    const struct json *top = NULL;
+    struct span words = span_trim(description);
+    if (words.len == 0)
         return;
-    bool parameters = trimmed.ptr[0] == '{' && json_read(trimmed, &limits, &arena, &top, NULL, NULL) == ST_OK;
-    begin_section(b, parameters ? "How they came to the page" : "Their message");
-    if (parameters) {
-        begin_rows(b);
-        for (const struct json *m = top->first; m; m = m->next) {
-            struct buf label = BUF_INIT(256);
-            text_add_line(&label, utf8_cut_bytes(m->name, 60));
-            row(b, label.error == ST_OK && label.data ? label.data : "?", m->text);
-            buf_release(&label);
-        }
-        end_rows(b);
+    if (words.ptr[0] == '{' && json_read(words, &limits, &arena, &top, NULL, NULL) == ST_OK && top->first) {
+        section(b, "The page they came from");
+        add_parameters(b, top);
     } else {
-        buf_add_text(b->out, b->html ? "<p style=\"margin:6px 0\">" : "");
-        add_value_up_to(b, trimmed, LIMIT_MAIL_TEXT_BYTES);
+        section(b, "Their message");
+        buf_add_text(b->out, b->html ? "<p style=\"margin:6px 0;word-break:break-word\">" : INDENT);
+        add_value_up_to(b, words, INDENT, LIMIT_MAIL_TEXT_BYTES);
         buf_add_text(b->out, b->html ? "</p>\n" : "\n");
     }
     arena_release(&arena);
@@ -300,19 +371,20 @@ static void add_earlier(struct body *b, const struct notification *n)
 {
     if (n->earlier_count == 0)
         return;
-    begin_section(b, "Earlier leads of this person in this offer");
+    section(b, "Earlier leads of this person in this offer");
     begin_rows(b);
-    for (size_t i = 0; i < n->earlier_count; i++) {
+    for (size_t i = 0; i < n->earlier_count && i < LIMIT_MAIL_HISTORY; i++) {
         const struct earlier_lead *e = &n->earlier[i];
-        struct lead shown = {.action = e->action};
+        struct span words = span_trim(e->description);
         struct buf line = BUF_INIT(LIMIT_MAIL_FIELD_BYTES);
         char day[CLOCK_TEXT_BYTES];
         clock_iso_time(e->received_ms, day);
         day[10] = '\0';
-        buf_add(&line, utf8_cut_bytes(action_words(&shown), 60));
-        if (span_trim(e->description).len) {
+        text_add_line(&line, utf8_cut_bytes(action_words(e->action), SUBJECT_ACTION_BYTES));
+        if (words.len) {
             buf_add_text(&line, ": ");
-            text_add_line(&line, utf8_cut_bytes(span_trim(e->description), EARLIER_WORDS_BYTES));
+            text_add_line(&line, utf8_cut_bytes(words, EARLIER_WORDS_BYTES));
+            buf_add_text(&line, words.len > EARLIER_WORDS_BYTES ? " [...]" : "");
         }
         row(b, day, buf_span(&line));
         buf_release(&line);
@@ -320,33 +392,47 @@ static void add_earlier(struct body *b, const struct notification *n)
     end_rows(b);
 }
 
+/* What happened, in one line: "Get it now: Contoso App". */
+static void add_headline(struct body *b, const struct lead *lead)
+{
+    struct buf line = BUF_INIT(LIMIT_MAIL_FIELD_BYTES);
+    text_add_line(&line, utf8_cut_bytes(action_words(lead->action), SUBJECT_ACTION_BYTES));
+    buf_add_text(&line, ": ");
+    text_add_line(&line, utf8_cut_bytes(offer_name(lead), SUBJECT_PART_BYTES));
+    tagged(b, "<h1 style=\"font-size:20px;margin:0 0 12px;word-break:break-word\">", buf_span(&line),
+           "</h1>");
+    if (!b->html)
+        buf_add_char(b->out, '\n');
+    buf_release(&line);
+}
+
 static void add_notices(struct body *b, const struct notification *n)
 {
     if (n->lead->is_test)
-        paragraph(b, "This is a test lead sent by Microsoft's marketplace or by yourself, not a customer.");
+        notice(b, "This is a test lead from Partner Center or from yourselves, not a customer.");
     if (n->lead->do_not_contact)
-        paragraph(
-            b, "Do not contact this customer. They asked another partner; this lead is for your information "
-               "only.");
+        notice(
+            b,
+            "Do not contact this customer: they asked another partner, and this lead is for information only.");
     if (n->reason == MAIL_CAME_BACK) {
         char text[120];
         (void)snprintf(text, sizeof text,
                        "This customer came back: the same lead has now been received %d times.",
                        (int)n->deliveries);
-        paragraph(b, text);
+        notice(b, text);
     }
     if (n->lead->withheld)
-        paragraph(b, "The personal data of this lead is withheld for the domain of its e-mail address.");
+        notice(b, "The personal data of this lead is withheld because of the domain of its e-mail address.");
 }
 
 static void add_about(struct body *b, const struct notification *n)
 {
     const struct lead *lead = n->lead;
-    begin_section(b, "About this lead");
+    section(b, "About this lead");
     begin_rows(b);
     row(b, "Offer", offer_name(lead));
     row(b, "Offer key", span_of(lead->partition));
-    row(b, "Action", action_words(lead));
+    row(b, "Action", action_words(lead->action));
     row(b, "Source", lead->source);
     if (n->detail == MAIL_FULL)
         row(b, "Campaign", lead->campaign);
@@ -367,16 +453,18 @@ static void add_body(struct buf *out, bool html, const struct notification *n)
                      "<meta name=\"viewport\" content=\"width=device-width\"><title>Lead</title></head>\n"
                      "<body style=\"font:15px/1.45 system-ui,-apple-system,'Segoe UI',sans-serif;"
                      "margin:16px;max-width:640px\">\n");
+    add_headline(&b, n->lead);
     add_notices(&b, n);
     if (n->detail == MAIL_FULL) {
         add_person(&b, n->lead);
         add_description(&b, n->lead->description);
     } else {
-        paragraph(&b, "A lead has arrived. This mail holds no personal data; look the lead up by its id.");
+        paragraph(&b, "A lead has arrived. This mail holds no personal data.");
     }
-    add_about(&b, n);
     if (n->detail == MAIL_FULL)
         add_earlier(&b, n);
+    add_about(&b, n);
+    paragraph(&b, "Everything stored about it: run 'leadctl list' on the server and look for the lead id.");
     if (html)
         buf_add_text(out, "</body></html>\n");
 }
@@ -392,38 +480,61 @@ static void add_part(struct buf *out, const char *type, const char *boundary, bo
              "--%s\r\nContent-Type: %s; charset=utf-8\r\n"
              "Content-Transfer-Encoding: quoted-printable\r\n\r\n",
              boundary, type);
-    if (body.error != ST_OK)
-        out->error = out->error ? out->error : body.error;
+    if (body.error == ST_OK)
+        mime_add_quoted_printable(out, buf_span(&body));
     else
-        mime_add_quoted_printable(out,
-                                  (struct span){body.data, body.len - 1}); /* its last line end is added */
+        pass_error(out, &body);
     buf_release(&body);
+}
+
+static bool is_delivery_id(struct span id)
+{
+    struct span digits = SPAN_LIT("0123456789abcdef");
+    for (size_t i = 0; i < id.len; i++) {
+        if (span_find(digits, id.ptr[i]) == SPAN_NONE)
+            return false;
+    }
+    return id.len == LEAD_DELIVERY_TEXT;
+}
+
+/* What goes into headers as it is.  It comes from the configuration and from rows, which others may have written. */
+static enum status check_header_values(const struct notification *n, struct mail_address *from,
+                                       struct mail_address *to, struct fail *why)
+{
+    if (!is_delivery_id(n->delivery_id))
+        return fail_set(why, ST_INVALID, 0, "the delivery's id is not %d hexadecimal digits",
+                        LEAD_DELIVERY_TEXT);
+    enum status status = mail_address_parse(n->from->address, from, why);
+    if (status == ST_OK)
+        status = mail_address_parse(n->to, to, why);
+    return status;
 }
 
 enum status mail_compose(struct buf *out, const struct notification *n, struct fail *why)
 {
-    char date[CLOCK_TEXT_BYTES], boundary[80];
-    struct span domain = mail_address_domain(n->from->address);
-    struct span email = span_trim(n->lead->customer.email);
-    struct mail_address to;
-    enum status status = mail_address_parse(n->to, &to, why);
+    char date[CLOCK_TEXT_BYTES], boundary[LEAD_DELIVERY_TEXT + 3];
+    const struct lead *lead = n->lead;
+    struct span email = span_trim(lead->customer.email);
+    /* Nobody shall answer by reflex a customer who must not be contacted. */
+    bool may_reply = n->detail == MAIL_FULL && !lead->withheld && !lead->do_not_contact;
+    struct mail_address from, to;
+    enum status status = check_header_values(n, &from, &to, why);
     if (status != ST_OK)
         return status;
     clock_mail_date(n->received_ms, date);
     /* "=_" occurs neither in quoted-printable nor in base64. */
-    (void)snprintf(boundary, sizeof boundary, "=_%.*s",
-                   SPAN_FMT(span_cut(n->delivery_id, 0, LEAD_DELIVERY_TEXT)));
+    (void)snprintf(boundary, sizeof boundary, "=_%.*s", SPAN_FMT(n->delivery_id));
 
     buf_addf(out, "Date: %s\r\nFrom: ", date);
     if (n->from->name.len) {
         mime_add_phrase(out, n->from->name, sizeof "From: " - 1);
         buf_add_text(out, "\r\n ");
     }
-    buf_addf(out, "<%.*s>\r\nTo: <%.*s>\r\n", SPAN_FMT(n->from->address), SPAN_FMT(to.address));
-    if (n->detail == MAIL_FULL && !n->lead->do_not_contact && mail_address_is_safe(email))
-        buf_addf(out, "Reply-To:\r\n <%.*s>\r\n", SPAN_FMT(email));
+    buf_addf(out, "<%.*s>\r\nTo: <%.*s>\r\n", SPAN_FMT(from.address), SPAN_FMT(to.address));
+    if (may_reply && mail_address_is_safe(email))
+        buf_addf(out, "Reply-To: <%.*s>\r\n", SPAN_FMT(email));
     buf_addf(out, "Message-ID:\r\n <lead.%.*s.%u@%.*s>\r\n", SPAN_FMT(n->delivery_id), n->recipient_number,
-             SPAN_FMT(domain));
+             SPAN_FMT(mail_address_domain(from.address)));
     add_subject(out, n);
     buf_addf(out, "Auto-Submitted: auto-generated\r\nX-Auto-Response-Suppress: All\r\nX-Lead-ID: %.*s\r\n",
              SPAN_FMT(n->delivery_id));

@@ -3,7 +3,8 @@
  * Deterministic: the same input gives the same message (Date, Message-ID and
  * boundary come from the delivery), so that every attempt of any host sends the
  * same bytes.  The result is pure 7-bit with CRLF line ends, no line over 78
- * characters in headers and 76 in bodies, no line that begins with a dot.
+ * characters in headers and 76 in bodies, no line that begins with a dot.  (Only
+ * the line of an address or Message-ID is longer when those alone are.)
  * Specifications: RFC 5322, 2045-2047, 3834.
  * Nothing of the lead reaches a header but the cleaned, encoded subject and a
  * Reply-To that passes mail_address_is_safe.
@@ -40,8 +41,9 @@ struct notification {
     size_t earlier_count; /* at most LIMIT_MAIL_HISTORY */
 };
 
-/* Appends the message; ST_TOO_LARGE or ST_NOMEM of the buffer (limit LIMIT_MAIL_BYTES), ST_INVALID for an
- * address that must not be in a header. */
+/* Appends the message.  ST_INVALID: an address or the delivery's id must not be
+ * in a header.  ST_TOO_LARGE, ST_NOMEM: the buffer's; with LIMIT_MAIL_BYTES the
+ * longest fields fit, because each is cut where the reader is told so. */
 MUST_CHECK enum status mail_compose(struct buf *out, const struct notification *n, struct fail *why);
 
 #endif

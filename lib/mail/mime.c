@@ -8,15 +8,16 @@
 #include "lib/base/text.h"
 
 enum {
-    HEADER_LINE = 76,      /* RFC 2047 2: lines with encoded words */
-    ENCODED_WORD = 75,     /* RFC 2047 2: one encoded word */
-    BODY_LINE = 76,        /* RFC 2045 6.7 */
-    HEADER_TEXT_MAX = 4096 /* of a cleaned text; longer subjects help nobody */
+    HEADER_LINE = 76,                 /* RFC 2047 2: lines with encoded words */
+    ENCODED_WORD = 75,                /* RFC 2047 2: one encoded word */
+    BODY_LINE = 76,                   /* RFC 2045 6.7 */
+    HEADER_TEXT_MAX = 4096,           /* longer subjects help nobody */
+    CLEAN_BYTES = 3 * HEADER_TEXT_MAX /* a bad byte becomes the three of U+FFFD */
 };
 #define WORD_BEGIN "=?UTF-8?B?"
 #define WORD_END   "?="
 
-/* One line of visible text: what breaks lines becomes a space, other controls and invisible characters go away. */
+/* One line of visible text, each run of blanks and line breaks one space. */
 static void add_clean(struct buf *out, struct span text)
 {
     bool gap = false;
@@ -29,7 +30,7 @@ static void add_clean(struct buf *out, struct span text)
         }
         text = span_from(text, len);
         if (code == ' ' || is_control_code(code)) {
-            gap = out->len > 0;
+            gap = out->len > 0; /* none at the beginning, and none at the end */
         } else if (!is_invisible_code(code)) {
             if (gap)
                 buf_add_char(out, ' ');
@@ -73,14 +74,14 @@ static void add_encoded(struct buf *out, struct span text, size_t column)
     }
 }
 
-/* Plain words, folded at blanks.  false: a word is longer than a line. */
+/* Whether the text fits on lines that are broken at its blanks only. */
 static bool fits_folded(struct span text, size_t column)
 {
     struct span rest = text, word;
     while (span_next(&rest, ' ', &word)) {
-        if (word.len + 1 > HEADER_LINE ||
-            (column > 1 && column + word.len > HEADER_LINE && word.len >= HEADER_LINE))
+        if (column + word.len > HEADER_LINE)
             return false;
+        column = 1; /* where a word stands that begins a further line */
     }
     return true;
 }
@@ -90,13 +91,11 @@ static void add_folded(struct buf *out, struct span text, size_t column)
     struct span rest = text, word;
     bool first = true;
     while (span_next(&rest, ' ', &word)) {
-        if (first && column + word.len > HEADER_LINE) {
-            buf_add_text(out, "\r\n ");
-            column = 1;
-        } else if (!first && column + 1 + word.len > HEADER_LINE) {
-            buf_add_text(out, "\r\n ");
-            column = 1;
-        } else if (!first) {
+        if (!first && column + 1 + word.len > HEADER_LINE) {
+            buf_add_text(out, "\r\n");
+            column = 0;
+        }
+        if (!first) {
             buf_add_char(out, ' ');
             column++;
         }
@@ -106,38 +105,41 @@ static void add_folded(struct buf *out, struct span text, size_t column)
     }
 }
 
+/* Cleans text into clean; false: the error is in out now. */
+static bool clean_text(struct buf *clean, struct span text, struct buf *out)
+{
+    add_clean(clean, utf8_cut_bytes(text, HEADER_TEXT_MAX));
+    if (clean->error != ST_OK && out->error == ST_OK)
+        out->error = clean->error;
+    return clean->error == ST_OK;
+}
+
 void mime_add_header_text(struct buf *out, const char *name, struct span text)
 {
-    struct buf clean = BUF_INIT(4 * HEADER_TEXT_MAX);
+    struct buf clean = BUF_INIT(CLEAN_BYTES);
     size_t column = strlen(name) + 2;
-    add_clean(&clean, utf8_cut_bytes(text, HEADER_TEXT_MAX));
     buf_addf(out, "%s: ", name);
-    if (clean.error != ST_OK)
-        out->error = out->error ? out->error : clean.error;
-    else if (is_plain(buf_span(&clean)) && fits_folded(buf_span(&clean), column))
-        add_folded(out, buf_span(&clean), column);
-    else
-        add_encoded(out, buf_span(&clean), column);
+    if (clean_text(&clean, text, out)) {
+        if (is_plain(buf_span(&clean)) && fits_folded(buf_span(&clean), column))
+            add_folded(out, buf_span(&clean), column);
+        else
+            add_encoded(out, buf_span(&clean), column);
+    }
     buf_add_text(out, "\r\n");
     buf_release(&clean);
 }
 
 void mime_add_phrase(struct buf *out, struct span text, size_t column)
 {
-    struct buf clean = BUF_INIT(4 * HEADER_TEXT_MAX);
-    add_clean(&clean, utf8_cut_bytes(text, HEADER_TEXT_MAX));
-    if (clean.error != ST_OK) {
-        out->error = out->error ? out->error : clean.error;
-    } else if (is_plain(buf_span(&clean)) && clean.len + column + 2 <= HEADER_LINE) {
-        buf_add_char(out, '"');
-        for (size_t i = 0; i < clean.len; i++) {
-            if (clean.data[i] == '"' || clean.data[i] == '\\')
-                buf_add_char(out, '\\');
-            buf_add_char(out, clean.data[i]);
-        }
-        buf_add_char(out, '"');
-    } else {
-        add_encoded(out, buf_span(&clean), column);
+    struct buf clean = BUF_INIT(CLEAN_BYTES);
+    if (clean_text(&clean, text, out)) {
+        struct span name = buf_span(&clean);
+        bool quotable = is_plain(name) && span_find(name, '"') == SPAN_NONE &&
+                        span_find(name, '\\') == SPAN_NONE && column + name.len + 2 <= HEADER_LINE;
+        if (quotable)
+            buf_addf(out, "\"%.*s\"", SPAN_FMT(name));
+        else
+            add_encoded(out, name, column);
     }
     buf_release(&clean);
 }
@@ -157,21 +159,18 @@ static void add_qp_line(struct buf *out, struct span line)
     size_t column = 0;
     for (size_t i = 0; i < line.len; i++) {
         bool literal = is_literal(line, i);
-        size_t need = literal ? 1 : 3;
-        if (column + need > BODY_LINE - 1) {
+        if (column + (literal ? 1 : 3) > BODY_LINE - 1) { /* the last column is for the '=' of a soft break */
             buf_add_text(out, "=\r\n");
             column = 0;
         }
         /* At the beginning of a line a dot would be doubled on the way, and "From " turned into ">From ". */
-        if (column == 0 && literal && (line.ptr[i] == '.' || line.ptr[i] == 'F')) {
+        if (column == 0 && (line.ptr[i] == '.' || line.ptr[i] == 'F'))
             literal = false;
-            need = 3;
-        }
         if (literal)
             buf_add_char(out, line.ptr[i]);
         else
             buf_addf(out, "=%02X", (unsigned int)(unsigned char)line.ptr[i]);
-        column += need;
+        column += literal ? 1 : 3;
     }
     buf_add_text(out, "\r\n");
 }
@@ -179,6 +178,6 @@ static void add_qp_line(struct buf *out, struct span line)
 void mime_add_quoted_printable(struct buf *out, struct span text)
 {
     struct span rest = text, line;
-    while (span_next(&rest, '\n', &line))
+    while (rest.len && span_next(&rest, '\n', &line))
         add_qp_line(out, line);
 }

@@ -247,6 +247,23 @@ static void read_error(struct table_error *error, const struct http_exchange *ht
         table_error_take_code(error, http_header(http, "x-ms-error-code"));
 }
 
+/* The same for a request as a whole: three of the statuses speak of a row and then cannot be meant. */
+static enum status request_refused(const struct table_error *error, const struct http_exchange *http,
+                                   struct fail *why)
+{
+    enum status status = refused(error, http, why);
+    if (status == ST_EXISTS || status == ST_CHANGED)
+        status = ST_UNKNOWN;
+    else if (status == ST_NOT_FOUND && !table_error_is(error, "TableNotFound"))
+        status = fail_set(why, ST_DENIED, 0, "Azure Table (%d %s): no such account: check the table endpoint",
+                          error->http_code, error->code);
+    if (why) {
+        why->code = status;
+        why->peer = error->http_code;
+    }
+    return status;
+}
+
 static void run_one(struct table_client *client, struct call *call, int64_t deadline_ms)
 {
     struct http_exchange *exchange = &call->http;
@@ -278,7 +295,7 @@ enum status table_create(struct table_client *client, enum table_id table, int64
         struct table_error error = error_of(client, &call.http);
         read_error(&error, &call.http);
         if (!table_error_is(&error, "TableAlreadyExists")) {
-            status = refused(&error, &call.http, why);
+            status = request_refused(&error, &call.http, why);
             fail_prefix(why, "creating table '%s'", client->names[table]);
         }
     }
@@ -349,18 +366,7 @@ static enum status read_outcome(const struct table_client *client, const struct 
     if (http->code / 100 == 2)
         return fail_set(why, ST_UNKNOWN, 0, "Azure Table: the answer to a transaction is not understood");
     read_error(error, http);
-    enum status status = refused(error, http, why);
-    /* These three speak of a row only when an operation says them. */
-    if (status == ST_EXISTS || status == ST_CHANGED)
-        status = ST_UNKNOWN;
-    else if (status == ST_NOT_FOUND && !table_error_is(error, "TableNotFound"))
-        status = fail_set(why, ST_DENIED, 0, "Azure Table (%d %s): no such account: check the table endpoint",
-                          error->http_code, error->code);
-    if (why) {
-        why->code = status;
-        why->peer = error->http_code;
-    }
-    return status;
+    return request_refused(error, http, why);
 }
 
 static enum status send_batch(struct table_client *client, const char *id, size_t count, int64_t deadline_ms,
@@ -507,7 +513,7 @@ static enum status take_row(const struct table_client *client, const struct http
     if (http->code != 200) {
         struct table_error error = error_of(client, http);
         read_error(&error, http);
-        return is_missing(&error) ? ST_OK : refused(&error, http, why);
+        return is_missing(&error) ? ST_OK : request_refused(&error, http, why);
     }
     enum status status = read_json(http, arena, &top, why);
     if (status != ST_OK)
@@ -655,7 +661,7 @@ static enum status query_page(struct table_client *client, const struct query *q
         if (table_error_is(&error, "TableNotFound"))
             *page = (struct page){0};
         else
-            status = refused(&error, &call.http, why);
+            status = request_refused(&error, &call.http, why);
     }
 out:
     call_release(&call);

@@ -7,8 +7,10 @@
  * Statuses: ST_AGAIN when certainly nothing was written (no connection, 429,
  * 503 ServerBusy), ST_UNKNOWN when it may have been (timeout or loss after
  * sending, 500, 502, 504, 408, an answer that cannot be understood), ST_DENIED
- * for credentials, rights, firewalls and clocks (the text says which and what to
- * do), ST_INVALID or ST_TOO_LARGE with *failed for a fault of one member.
+ * for credentials, rights, firewalls, clocks, certificates and wrong endpoints
+ * (the text says which and what to do), ST_REFUSED when the service refuses the
+ * request as a whole for good, ST_INVALID or ST_TOO_LARGE with *failed for a
+ * fault of one member, ST_BUG for operations that break the rules below.
  * why->peer is the HTTP status, why->retry_after_s what the service asked for.
  */
 #ifndef LEAD_TABLE_CLIENT_H
@@ -47,7 +49,8 @@ MUST_CHECK enum status table_get_many(struct table_client *client, enum table_id
                                       const char *select, int64_t deadline_ms, struct arena *arena,
                                       struct entity **rows, struct fail *why);
 
-/* One page of rows.  A missing table is an empty one. */
+/* One page of rows, of fewer than query->limit where they are large.  A missing
+ * table is an empty one.  ST_TOO_LARGE: a single row over LIMIT_ANSWER_BYTES. */
 MUST_CHECK enum status table_query(struct table_client *client, const struct query *query,
                                    int64_t deadline_ms, struct arena *arena, struct page *page,
                                    struct fail *why);

@@ -1,6 +1,7 @@
 #include "lib/table/error.h"
 
 /* System */
+#include <stdio.h>
 #include <string.h>
 
 enum { ERROR_ARENA_BYTES = 64 * 1024, ERROR_JSON_VALUES = 64 };
@@ -15,12 +16,13 @@ struct rule {
     const char *advice; /* NULL: the code says it */
 };
 
-#define RIGHTS "the SAS lacks a right: it needs read, add, update and delete on both tables"
+#define RIGHTS                                                                                               \
+    "the SAS lacks a right: it needs read, add, update and delete on both tables, and create or that they exist"
 
 /* ST_INVALID and ST_TOO_LARGE stand for faults of the operation itself: another one may well be taken. */
 static const struct rule RULES[] = {
     /* Credentials, rights and settings of the account: a person has to act. */
-    {"AuthenticationFailed", 0, ST_DENIED, "the account key is wrong or was regenerated"},
+    {"AuthenticationFailed", 0, ST_DENIED, NULL},
     {"NoAuthenticationInformation", 0, ST_DENIED, "the account takes neither key nor SAS"},
     {"InvalidAuthenticationInfo", 0, ST_DENIED,
      "the authorization was not understood: check the connection string"},
@@ -110,31 +112,31 @@ bool table_error_is(const struct table_error *error, const char *code)
 }
 
 /* The service gives one code for all that can be wrong with a signature; what we know tells them apart. */
-static enum status authentication_failed(const struct table_error *error, struct fail *why)
+static void advise_on_signature(const struct table_error *error, char *text, size_t size)
 {
     int64_t off_ms = error->clock_ahead_ms < 0 ? -error->clock_ahead_ms : error->clock_ahead_ms;
     if (off_ms > CLOCK_LIMIT_MS)
-        return fail_set(why, ST_DENIED, 0,
-                        "Azure Table (%d %s): this host's clock is %lld minutes %s: set it right",
-                        error->http_code, error->code, (long long)off_ms / 60000,
-                        error->clock_ahead_ms > 0 ? "fast" : "slow");
-    return fail_set(why, ST_DENIED, 0, "Azure Table (%d %s): %s", error->http_code, error->code,
-                    error->has_sas ? "the SAS is wrong, expired or withdrawn (its key was regenerated)"
-                                   : "the account key is wrong or was regenerated");
+        (void)snprintf(text, size, "this host's clock is %lld minutes %s: set it right",
+                       (long long)off_ms / 60000, error->clock_ahead_ms > 0 ? "fast" : "slow");
+    else if (error->has_sas)
+        (void)snprintf(text, size, "the SAS is wrong, expired or withdrawn (its key was regenerated)");
+    else
+        (void)snprintf(text, size, "the account key is wrong or was regenerated");
 }
 
 enum status table_error_status(const struct table_error *error, struct fail *why)
 {
     struct rule rule = find_rule(error);
-    if (table_error_is(error, "AuthenticationFailed")) {
-        (void)authentication_failed(error, why);
-    } else {
-        const char *code = error->code[0] ? error->code : "no error code";
-        bool has_id = error->request_id[0] != '\0';
-        (void)fail_set(why, rule.status, 0, "Azure Table (%d %s%s%s): %s", error->http_code, code,
-                       has_id ? ", request " : "", error->request_id,
-                       rule.advice ? rule.advice : "the request was refused");
-    }
+    char advice[128] = "";
+    bool is_signature = table_error_is(error, "AuthenticationFailed");
+    if (is_signature)
+        advise_on_signature(error, advice, sizeof advice);
+    (void)fail_set(why, rule.status, 0, "Azure Table (%d %s): %s%s%s", error->http_code,
+                   error->code[0] ? error->code : "no error code",
+                   is_signature  ? advice
+                   : rule.advice ? rule.advice
+                                 : "the request was refused",
+                   error->request_id[0] ? "; request " : "", error->request_id);
     if (why)
         why->peer = error->http_code;
     return rule.status;

@@ -204,7 +204,12 @@ http {
   }
   maildir() {
     const folder = this.file('Maildir/new');
-    return fs.existsSync(folder) ? fs.readdirSync(folder).map((name) => fs.readFileSync(path.join(folder, name), 'utf8')) : [];
+    return fs.existsSync(folder) ? fs.readdirSync(folder).map((name) => fs.readFileSync(path.join(folder, name))) : [];
+  }
+  // What lies in the Maildir: the bytes as text, and as mailparser reads them.
+  mails() {
+    const { simpleParser } = require('mailparser');
+    return Promise.all(this.maildir().map(async (bytes) => ({ text: bytes.toString('latin1'), parsed: await simpleParser(bytes) })));
   }
 }
 
@@ -231,7 +236,7 @@ async function startAzurite(bench, { port } = {}) {
   const main = path.join(top, 'tests/node_modules/azurite/dist/src/table/main.js');
   const log = bench.file(`azurite-${crypto.randomBytes(4).toString('hex')}.log`);
   const program = new Program('azurite', process.execPath,
-    [main, '--inMemoryPersistence', '--disableTelemetry', '--silent', '--tablePort', String(port || 0)], { log });
+    [main, '--inMemoryPersistence', '--disableTelemetry', '--silent', '--tablePort', String(port || await freePort())], { log });
   bench.stops.push(() => program.stop('SIGINT'));
   const match = await until('Azurite', () => program.output().match(/successfully started on 127\.0\.0\.1:(\d+)/));
   program.port = Number(match[1]);

@@ -14,8 +14,9 @@
 #include <unistd.h>
 
 #include "handler/cgi.h"
+#include "lib/base/clock.h"
 
-enum { BODY_MAX = 1000 };
+enum { BODY_MAX = 1000, PATIENCE_MS = 10000 };
 
 /* How the child ends: how often it was handled and told afterwards, and with which status. */
 enum { END_HANDLED = 64, END_AFTER = 128 };
@@ -152,6 +153,7 @@ static void converse(const struct conversation *c)
     size_t got = 0;
     assert_int_equal(pipe(in), 0);
     assert_int_equal(pipe(out), 0);
+    int64_t begun_ms = clock_monotonic_ms();
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0) {
@@ -179,6 +181,7 @@ static void converse(const struct conversation *c)
     }
     answer[got] = '\0';
     assert_int_equal(waitpid(child, &end, 0), child);
+    assert_in_range(clock_monotonic_ms() - begun_ms, 0, PATIENCE_MS);
     const char *body = strstr(answer, "\r\n\r\n");
     if (!WIFEXITED(end) || WEXITSTATUS(end) != c->end)
         fail_msg("%s: got end %d, want %d", c->name, WIFEXITED(end) ? WEXITSTATUS(end) : -1, c->end);

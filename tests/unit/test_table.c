@@ -1099,7 +1099,7 @@ static void test_clock_and_sas(void **state)
     struct fail why = {0};
     (void)table_error_status(&error, &why);
     same_text("request id", span_of(why.text),
-              "Azure Table (500 InternalError, request a05b4e53-1): the service had an internal error");
+              "Azure Table (500 InternalError): the service had an internal error; request a05b4e53-1");
     settle();
 }
 
