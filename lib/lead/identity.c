@@ -7,7 +7,7 @@
 #include "lib/lead/lead.h"
 
 /* System */
-#include <string.h>
+#include <stdio.h>
 
 /* L0 */
 #include "lib/base/crypto.h"
@@ -37,74 +37,88 @@ static enum status hash(struct span data, size_t digits, char *text, struct fail
 
 /* --- partition ----------------------------------------------------------------------------------------------- */
 
-enum { KEY_BEFORE_HASH = LIMIT_PARTITION_KEY_BYTES - SHORT_HASH_DIGITS - 1 };
-
-static bool is_key_char(char c)
+static bool is_slug_char(char c)
 {
     return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_';
 }
 
-/* Runs of what a key cannot show become one '-'.  Gives whether more than blanks and dashes was lost by that. */
-static bool add_slug(struct buf *out, struct span title)
+/* What a key cannot show becomes one '-'.  Gives whether more than blanks and dashes was lost by that. */
+static bool add_slug(struct buf *out, struct span lower_case)
 {
-    bool lost = false, gap = false;
-    for (size_t i = 0; i < title.len; i++) {
-        char c = lower(title.ptr[i]);
-        if (!is_key_char(c)) {
-            gap = true;
-            lost = lost || (c != ' ' && c != '-');
-            continue;
+    bool is_lossy = false, is_gap = false;
+    for (size_t i = 0; i < lower_case.len; i++) {
+        char c = lower_case.ptr[i];
+        if (is_slug_char(c)) {
+            if (is_gap && out->len)
+                buf_add_char(out, '-');
+            buf_add_char(out, c);
+            is_gap = false;
+        } else {
+            is_gap = true;
+            is_lossy = is_lossy || (c != ' ' && c != '-');
         }
-        if (gap && out->len)
-            buf_add_char(out, '-');
-        buf_add_char(out, c);
-        gap = false;
     }
-    return lost;
+    return is_lossy;
 }
 
-/* Two offers must not share a key only because it cannot show the difference: a hash of the name then does. */
-static enum status add_distinction(struct buf *key, struct span name, struct fail *why)
+/* Two offers must not share a key only because it cannot show their difference: then a hash of the name does. */
+static enum status write_partition(struct lead *lead, struct span key, struct span name, bool is_lossy,
+                                   struct fail *why)
 {
     char text[SHORT_HASH_DIGITS + 1];
-    struct buf lowered = BUF_INIT(name.len);
-    add_lower(&lowered, name);
-    enum status status = buf_status(&lowered, "the offer's name", why);
-    if (status == ST_OK)
-        status = hash(buf_span(&lowered), SHORT_HASH_DIGITS, text, why);
-    buf_release(&lowered);
+    if (!is_lossy && key.len > 0 && key.len <= LIMIT_PARTITION_KEY_BYTES) {
+        (void)snprintf(lead->partition, sizeof lead->partition, "%.*s", SPAN_FMT(key));
+        return ST_OK;
+    }
+    enum status status = hash(name, SHORT_HASH_DIGITS, text, why);
     if (status != ST_OK)
         return status;
-    if (key->len == 0)
-        buf_add_text(key, "offer");
-    buf_cut(key, KEY_BEFORE_HASH);
-    buf_add_char(key, '-');
-    buf_add_text(key, text);
+    if (key.len == 0)
+        key = SPAN_LIT("offer");
+    key = span_cut(key, 0, LIMIT_PARTITION_KEY_BYTES - SHORT_HASH_DIGITS - 1);
+    (void)snprintf(lead->partition, sizeof lead->partition, "%.*s-%s", SPAN_FMT(key), text);
     return ST_OK;
 }
 
 static enum status identify_partition(struct lead *lead, struct fail *why)
 {
+    struct buf name = BUF_INIT(LIMIT_BODY_BYTES), key = BUF_INIT(LIMIT_BODY_BYTES);
     struct span title = span_trim(lead->offer_title);
-    struct buf key = BUF_INIT(LIMIT_BODY_BYTES);
-    enum status status = ST_OK;
+    bool is_lossy = false;
     if (lead->publisher_id.len) {
-        add_lower(&key, lead->publisher_id);
-        buf_add_char(&key, '.');
-        add_lower(&key, lead->offer_id);
+        add_lower(&name, lead->publisher_id);
+        buf_add_char(&name, '.');
+        add_lower(&name, lead->offer_id);
+        buf_add(&key, buf_span(&name)); /* ids have no other characters than keys */
+    } else if (title.len) {
+        add_lower(&name, title);
+        is_lossy = add_slug(&key, buf_span(&name));
+    } else {
+        buf_add_text(&key, "unknown");
     }
-    XXX
+    enum status status = buf_status(&name, "the offer's name", why);
+    if (status == ST_OK)
+        status = buf_status(&key, "the offer's key", why);
+    if (status == ST_OK)
+        status = write_partition(lead, buf_span(&key), buf_span(&name), is_lossy, why);
+    buf_release(&key);
+    buf_release(&name);
+    return status;
 }
 
 /* --- contact and content ------------------------------------------------------------------------------------- */
 
-/* Digits and '+' of a telephone number: people write the same one in many ways. */
-static void add_digits(struct buf *out, struct span phone)
+/* Digits and '+' of a telephone number: people write the same one in many ways.  Gives whether there was a digit. */
+static bool add_digits(struct buf *out, struct span phone)
 {
+    bool found = false;
     for (size_t i = 0; i < phone.len; i++) {
-        if ((phone.ptr[i] >= '0' && phone.ptr[i] <= '9') || phone.ptr[i] == '+')
+        bool is_digit = phone.ptr[i] >= '0' && phone.ptr[i] <= '9';
+        if (is_digit || phone.ptr[i] == '+')
             buf_add_char(out, phone.ptr[i]);
+        found = found || is_digit;
     }
+    return found;
 }
 
 static void add_part(struct buf *out, const char *label, struct span value)
@@ -118,15 +132,15 @@ static void add_part(struct buf *out, const char *label, struct span value)
 /* The text whose hash names the person; empty when nothing does. */
 static void add_contact(struct buf *out, const struct customer *c)
 {
-    if (span_trim(c->email).len) {
+    if (c->email.len) {
         add_part(out, "email", c->email);
-    } else if (span_trim(c->first_name).len || span_trim(c->last_name).len || span_trim(c->company).len ||
-               span_trim(c->phone).len) {
-        add_part(out, "first", c->first_name);
-        add_part(out, "last", c->last_name);
-        add_part(out, "company", c->company);
-        add_digits(out, c->phone);
+        return;
     }
+    add_part(out, "first", c->first_name);
+    add_part(out, "last", c->last_name);
+    add_part(out, "company", c->company);
+    if (!add_digits(out, c->phone) && !c->first_name.len && !c->last_name.len && !c->company.len)
+        buf_reset(out);
 }
 
 static bool has_customer(const struct customer *c)
@@ -135,23 +149,31 @@ static bool has_customer(const struct customer *c)
            c->company.len || c->title.len;
 }
 
+/* Writes the hash of data, or for blank data what random bytes the caller gave. */
+static enum status hash_or_random(struct span data, const unsigned char *random,
+                                  char text[LEAD_HASH_TEXT + 1], struct fail *why)
+{
+    if (data.len)
+        return hash(data, LEAD_HASH_TEXT, text, why);
+    hex_write(random, LEAD_HASH_TEXT / 2, text);
+    return ST_OK;
+}
+
 enum status lead_identify(struct lead *lead, struct span body, const unsigned char random[LEAD_RANDOM_BYTES],
                           struct fail *why)
 {
-    struct buf contact = BUF_INIT(4 * LIMIT_BODY_BYTES);
-    enum status status = identify_partition(lead, why);
-    if (!lead->withheld)
+    struct buf contact = BUF_INIT(2 * LIMIT_BODY_BYTES);
+    bool may_merge = !lead->withheld && has_customer(&lead->customer);
+    if (may_merge)
         add_contact(&contact, &lead->customer);
+    enum status status = buf_status(&contact, "the contact", why);
     if (status == ST_OK)
-        status = buf_status(&contact, "the contact", why);
-    if (status == ST_OK && contact.len)
-        status = hash(buf_span(&contact), LEAD_HASH_TEXT, lead->contact, why);
-    else
-        hex_write(random, LEAD_HASH_TEXT / 2, lead->contact);
-    if (status == ST_OK && has_customer(&lead->customer) && !lead->withheld)
-        status = hash(body, LEAD_HASH_TEXT, lead->content, why);
-    else
-        hex_write(random + LEAD_HASH_TEXT / 2, LEAD_HASH_TEXT / 2, lead->content);
+        status = identify_partition(lead, why);
+    if (status == ST_OK)
+        status = hash_or_random(buf_span(&contact), random, lead->contact, why);
+    if (status == ST_OK)
+        status = hash_or_random(may_merge ? body : (struct span){0}, random + LEAD_HASH_TEXT / 2,
+                                lead->content, why);
     buf_release(&contact);
     return status;
 }

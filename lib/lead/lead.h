@@ -31,7 +31,8 @@ struct customer {
     struct span title;
 };
 
-/* The values of a webhook body or form post, blank where absent, null or "". */
+/* The values of a webhook body or form post, exactly as they came; blank (empty)
+ * where they were absent, null, "" or nothing but white space. */
 struct payload {
     struct customer customer;
     struct span lead_source;
@@ -44,19 +45,21 @@ struct payload {
 struct lead {
     struct customer customer;
     struct span lead_source; /* as it came */
-    struct span action_code; /* as it came, or the one inside lead_source */
-    struct span offer_title;
+    struct span action_code; /* as it came; where blank the one inside lead_source */
+    struct span offer_title; /* as it came; where blank the one inside lead_source */
     struct span description; /* blank when it says nothing ("Campaigns: ", spaces) */
     struct span product_id;
 
+    /* Read out of the above, without blanks at the ends. */
     struct span source; /* AzureMarketplace, AzurePortal, TestDrive, AppSource, or as it came */
-    struct span action; /* the same as action_code, in the spelling of the documentation where known */
+    struct span action; /* the action_code, in the spelling of the documentation where known */
     struct span publisher_id;
     struct span offer_id; /* without the publisher */
     struct span campaign; /* mktcmpid of the description's URL parameters */
     bool is_test;
     bool do_not_contact;
-    bool withheld; /* the person's data was removed (withhold_domains) */
+    bool
+        withheld; /* the person's data was removed (withhold_domains): of customer only the country is left */
 
     struct span payload; /* the raw body; blank when withheld */
 
@@ -65,18 +68,25 @@ struct lead {
     char content[LEAD_HASH_TEXT + 1];
 };
 
-/* Reads a JSON object or a form post; content_type is only a hint: a body that
- * reads as JSON is read as JSON under any type or none.
- * ST_INVALID: malformed, *offset is the byte where that was noticed (0 when not
- * known); an empty body too.  ST_TOO_LARGE: a limit of limits.h (depth,
- * members).  ST_REFUSED: neither JSON nor a form by its content.  ST_NOT_FOUND:
- * an object or form in which no field of a lead has a value.  ST_NOMEM. */
+/* Reads a JSON object or a form post (Salesforce Web-to-Lead names).  The bytes
+ * decide, content_type is only a hint: what begins with '{', '[' or '"' (after
+ * white space or a byte order mark) is JSON; pairs with a name of ours are a
+ * form; anything else is what the type says.  Names match without regard to
+ * ASCII case; of several values of a name the first that is not blank counts.
+ * Numbers, true and false become their text; an object or array in place of a
+ * text is blank, but UserDetails may be a string that holds an object.
+ * ST_INVALID: malformed (a top level other than an object too); *offset is the
+ * byte of the body as in json_read.h, or where the field of a form begins; or
+ * empty.  ST_TOO_LARGE: a limit of limits.h (depth, values, fields), with offset.
+ * ST_REFUSED: neither JSON nor a form.  ST_NOT_FOUND: no field of a lead has a
+ * value.  ST_NOMEM.  Where not said otherwise *offset is 0. */
 MUST_CHECK enum status lead_read(struct span body, struct span content_type, struct arena *arena,
                                  struct payload *payload, size_t *offset, struct fail *why);
 
 /* withhold_domains: comma-separated, as in the setting of that name (".edu"
  * matches every domain with that ending, "example.org" that domain and those
- * below it); blank: none.  ST_NOMEM only. */
+ * below it); blank: none.  Nothing is refused: what does not fit the grammar of
+ * a field is kept as it came.  ST_NOMEM only. */
 MUST_CHECK enum status lead_normalize(const struct payload *payload, struct span body,
                                       struct span withhold_domains, struct arena *arena, struct lead *lead,
                                       struct fail *why);

@@ -146,8 +146,8 @@ static enum status take_campaign(struct lead *lead, struct arena *arena, struct 
 static bool is_test(const struct payload *p)
 {
     const struct customer *c = &p->customer;
-    const struct span fields[] = {c->first_name, c->last_name, c->email,       c->phone,
-                                  c->country,    c->company,   c->title,       p->lead_source,
+    const struct span fields[] = {c->first_name,  c->last_name,   c->email,       c->phone,
+                                  c->country,     c->company,     c->title,       p->lead_source,
                                   p->action_code, p->offer_title, p->description, p->product_id};
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
         if (span_has_nocase(fields[i], SPAN_LIT("MSFT_TEST")))

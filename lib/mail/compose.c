@@ -243,6 +243,8 @@ static void add_who(struct buf *out, const struct customer *c)
         buf_add_text(out, ", ");
         buf_add(out, utf8_cut_bytes(buf_span(&who), SUBJECT_PART_BYTES));
     }
+    if (who.error != ST_OK)
+        pass_error(out, &who);
     buf_release(&who);
 }
 

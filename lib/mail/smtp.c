@@ -6,9 +6,12 @@
  *   reply 235 was seen.
  * - It hands addresses to the server unchecked; transport.c has checked them.
  * - It waits 120 s for the reply to the final dot, where RFC 5321 4.5.3.2.6 asks
- *   for 600 s; a spurious time-out there means a second copy.
- * - It takes only 250 for success at the end, and gives the reply code of the
- *   last reply; smtp_classify knows what each combination means.
+ *   for 600 s; a spurious time-out there means a second copy.  Its total time-out
+ *   runs from the beginning, so what comes before the final bytes has a limit of
+ *   its own (on_progress): a slow start must not shorten the wait at the end.
+ * - It waits as long for the answer to QUIT; on_progress ends that, too.
+ * - It takes only 250 for success at the end, and gives the code of the last
+ *   reply before QUIT; smtp_classify knows what each combination means.
  *
  * One message per connection: after a time-out of an idle connection nothing is
  * left to be confused about, and the mailer sends few mails.
@@ -16,6 +19,8 @@
 #include "lib/mail/transport_internal.h"
 
 /* System */
+#include <arpa/inet.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,35 +29,62 @@
 
 /* L0 */
 #include "lib/base/buf.h"
+#include "lib/base/clock.h"
 
-#define SECOND_MS 1000L
+enum {
+    SECOND_MS = 1000,
+    QUIT_WAIT_MS = 2000, /* politeness only; the outcome is known */
+    WORDS_BYTES = 160,   /* of the server's words in a reason */
+    URL_BYTES = 1024
+};
 
 struct smtp {
     CURL *curl;
     const struct mail_settings *settings;
     struct buf url; /* with the EHLO name as its path, where libcurl looks for it */
-    bool implicit_tls;
 };
 
 struct dialogue {
     const struct smtp *smtp;
+    const char *from; /* NULL: a probe, which ends after the login */
+    struct curl_slist *recipient;
     struct span message;
-    size_t handed_out;
     mail_fence *fence;
     void *context;
-    bool fence_refused;
+
+    int64_t hand_out_by_ms; /* monotonic; for all bytes of the message */
+    size_t handed_out;
+    int64_t answered_ms; /* monotonic; when the reply to the whole message came, or 0 */
     bool logged_in;
     bool login_missing;
-    struct buf replies; /* the server's lines */
+    const char *broken_off; /* why we ended it ourselves, or NULL; all bytes were not handed out */
+    struct buf replies;     /* the server's lines */
+    char error[CURL_ERROR_SIZE];
 };
 
+static bool is_handed_out(const struct dialogue *d)
+{
+    return d->message.len > 0 && d->handed_out == d->message.len;
+}
+
 /* --- classification ------------------------------------------------------------------------------------------ */
+
+/* The enhanced status code (RFC 3463) behind the reply code: "550 5.7.30 Basic ..." gives "5.7.30". */
+static struct span enhanced_code(struct span words)
+{
+    struct span code = span_from(words, 4);
+    size_t len = 0;
+    while (len < code.len && ((code.ptr[len] >= '0' && code.ptr[len] <= '9') || code.ptr[len] == '.'))
+        len++;
+    return span_cut(code, 0, len);
+}
 
 static bool is_configuration_reply(long reply, struct span words)
 {
     /* 530 and 538: login or TLS required; 534, 535: login refused.  Exchange says the same with other codes. */
+    struct span enhanced = enhanced_code(words);
     return reply == 530 || reply == 534 || reply == 535 || reply == 538 ||
-           span_has_nocase(words, SPAN_LIT("5.7.30")) || span_has_nocase(words, SPAN_LIT("5.7.139")) ||
+           span_eq(enhanced, SPAN_LIT("5.7.3")) || span_eq(enhanced, SPAN_LIT("5.7.30")) ||
            span_has_nocase(words, SPAN_LIT("SendAsDenied"));
 }
 
@@ -91,55 +123,97 @@ enum mail_outcome smtp_classify(int curl_code, long reply, bool all, struct span
 
 /* --- the server's words -------------------------------------------------------------------------------------- */
 
-/* The last reply line without what looks like an address: replies quote recipients. */
-static void add_words(struct buf *out, const struct buf *replies)
+/* The lines of the last reply with that code.  The answer to QUIT may stand behind it. */
+static struct span reply_lines(const struct dialogue *d, long code)
 {
-    struct span text = span_trim(buf_span(replies));
-    size_t line = span_find_last(text, '\n');
-    struct span rest = span_cut(line == SPAN_NONE ? text : span_from(text, line + 1), 0, 160), word;
-    bool first = true;
-    while (span_next(&rest, ' ', &word)) {
-        if (!first)
-            buf_add_char(out, ' ');
-        first = false;
-        if (span_find(word, '@') != SPAN_NONE)
+    char digits[16];
+    struct span found = {0}, rest = buf_span(&d->replies), line;
+    bool goes_on = false;
+    (void)snprintf(digits, sizeof digits, "%03ld", code);
+    while (rest.len && span_next(&rest, '\n', &line)) {
+        bool same = span_starts(line, span_of(digits));
+        if (same && goes_on)
+            found.len = (size_t)(line.ptr + line.len - found.ptr);
+        else if (same)
+            found = line;
+        goes_on = same && line.len > 3 && line.ptr[3] == '-';
+    }
+    return span_trim(found);
+}
+
+static bool is_printable(char c)
+{
+    return c > ' ' && c < 0x7F;
+}
+
+/* What the server said without what may be an address: replies quote recipients. */
+static void add_words(struct buf *out, struct span said)
+{
+    while (said.len && out->len < WORDS_BYTES) {
+        size_t end = said.ptr[0] == '<' ? span_find(said, '>') : SPAN_NONE, len = 1;
+        if (end != SPAN_NONE) {
             buf_add_text(out, "<...>");
-        else
-            for (size_t i = 0; i < word.len; i++)
-                buf_add_char(out, word.ptr[i] >= 0x20 && word.ptr[i] < 0x7F ? word.ptr[i] : '?');
+            len = end + 1;
+        } else if (is_printable(said.ptr[0])) {
+            while (len < said.len && is_printable(said.ptr[len]) && said.ptr[len] != '<')
+                len++;
+            struct span word = span_cut(said, 0, len);
+            if (span_find(word, '@') != SPAN_NONE)
+                word = SPAN_LIT("<...>");
+            buf_add(out, word);
+        } else if (out->len && out->data[out->len - 1] != ' ') {
+            buf_add_char(out, ' ');
+        }
+        said = span_from(said, len);
     }
 }
 
-static void explain(const struct dialogue *d, CURLcode code, long reply, enum mail_outcome outcome,
-                    const char *details, struct fail *why)
+static enum status status_of(enum mail_outcome outcome)
 {
-    struct buf words = BUF_INIT(1024);
-    add_words(&words, &d->replies);
+    switch (outcome) {
+    case MAIL_ACCEPTED:
+        return ST_OK;
+    case MAIL_TRANSIENT:
+        return ST_AGAIN;
+    case MAIL_PERMANENT:
+        return ST_REFUSED;
+    case MAIL_CONFIGURATION:
+        return ST_DENIED;
+    case MAIL_AMBIGUOUS:
+        return ST_UNKNOWN;
+    }
+    return ST_BUG;
+}
+
+static void explain(const struct dialogue *d, CURLcode code, long reply, enum mail_outcome outcome,
+                    struct fail *why)
+{
+    struct buf words = BUF_INIT(LIMIT_SMTP_REPLY_BYTES);
+    enum status status = status_of(outcome);
+    add_words(&words, reply_lines(d, reply));
     const char *said = words.data ? words.data : "";
-    enum status status = outcome == MAIL_AMBIGUOUS       ? ST_UNKNOWN
-                         : outcome == MAIL_TRANSIENT     ? ST_AGAIN
-                         : outcome == MAIL_CONFIGURATION ? ST_DENIED
-                                                         : ST_REFUSED;
     if (d->login_missing)
         (void)fail_set(why, status, 0,
                        "the SMTP server offers no login, so nothing was sent: check host and port");
-    else if (d->fence_refused)
-        (void)fail_set(why, status, 0, "broken off before the message was complete");
+    else if (d->broken_off)
+        (void)fail_set(why, status, 0, "broken off before the message was complete: %s", d->broken_off);
     else if (code == CURLE_USE_SSL_FAILED)
         (void)fail_set(why, status, 0,
                        "the SMTP server offers no STARTTLS, so nothing was sent: check host and port");
+    else if (code == CURLE_LOGIN_DENIED && reply < 300)
+        (void)fail_set(why, status, 0, "the SMTP server offers neither PLAIN nor LOGIN for the login");
     else if (code == CURLE_LOGIN_DENIED)
         (void)fail_set(why, status, 0,
                        "the SMTP server refuses the login (check mail_user and mail_password): %s", said);
     else if (code == CURLE_PEER_FAILED_VERIFICATION)
-        (void)fail_set(why, status, 0, "the SMTP server's certificate is not trusted: %s", details);
+        (void)fail_set(why, status, 0, "the SMTP server's certificate is not trusted: %s", d->error);
     else if (outcome == MAIL_AMBIGUOUS)
         (void)fail_set(why, status, 0,
                        "no answer after the whole message was sent; it may have been accepted");
     else if (reply >= 400)
         (void)fail_set(why, status, 0, "the SMTP server answered: %s", said);
     else
-        (void)fail_set(why, status, 0, "%s%s%s", curl_easy_strerror(code), details[0] ? ": " : "", details);
+        (void)fail_set(why, status, 0, "%s%s%s", curl_easy_strerror(code), d->error[0] ? ": " : "", d->error);
     if (why)
         why->peer = (int)reply;
     buf_release(&words);
@@ -151,42 +225,52 @@ static void explain(const struct dialogue *d, CURLcode code, long reply, enum ma
 static size_t on_reply(char *line, size_t size, size_t count, void *context)
 {
     struct dialogue *d = context;
-    size_t len = size * count;
-    if (len >= 3 && memcmp(line, "235", 3) == 0)
+    struct span text = {line, size * count};
+    bool last_line = text.len < 4 || text.ptr[3] != '-';
+    if (span_starts(text, SPAN_LIT("235")))
         d->logged_in = true;
-    buf_add(&d->replies, (struct span){line, len});
-    return d->replies.error == ST_OK ? len : 0; /* a server that never stops talking */
+    if (last_line && is_handed_out(d) && !d->answered_ms)
+        d->answered_ms = clock_monotonic_ms();
+    buf_add(&d->replies, text);
+    return d->replies.error == ST_OK ? text.len : 0; /* a server that never stops talking */
 }
 
 /* Hands out the message; the last piece only when the fence lets it. */
 static size_t on_read(char *to, size_t size, size_t count, void *context)
 {
     struct dialogue *d = context;
-    size_t room = size * count;
-    struct span rest = span_from(d->message, d->handed_out);
+    struct span piece = span_cut(span_from(d->message, d->handed_out), 0, size * count);
+    bool last = piece.len > 0 && d->handed_out + piece.len == d->message.len;
     if (d->smtp->settings->user.len && !d->logged_in) {
         d->login_missing = true;
         return CURL_READFUNC_ABORT;
     }
-    bool last = rest.len <= room;
-    if (rest.len > 0 && last && d->fence && !d->fence(d->context)) {
-        d->fence_refused = true;
+    if (last && d->fence && !d->fence(d->context)) {
+        d->broken_off = "the mail is no longer ours to send";
         return CURL_READFUNC_ABORT;
     }
-    size_t len = last ? rest.len : room;
-    if (len)
-        memcpy(to, rest.ptr, len);
-    d->handed_out += len;
-    return len;
+    if (piece.len)
+        memcpy(to, piece.ptr, piece.len);
+    d->handed_out += piece.len;
+    return piece.len;
 }
 
-/* Ends the dialogue at shutdown, unless the final bytes are out: then the reply is worth waiting for. */
+/* Called at least once a second; non-zero ends the dialogue.  Once the final bytes are out the reply is worth
+ * waiting for, whatever happens. */
 static int on_progress(void *context, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t e)
 {
-    const struct dialogue *d = context;
-    (void)a, (void)b, (void)c, (void)e;
+    struct dialogue *d = context;
     const _Atomic bool *stop = d->smtp->settings->stop;
-    return stop && atomic_load(stop) && d->handed_out < d->message.len;
+    (void)a, (void)b, (void)c, (void)e;
+    if (d->answered_ms)
+        return clock_monotonic_ms() > d->answered_ms + QUIT_WAIT_MS;
+    if (is_handed_out(d))
+        return 0;
+    if (stop && atomic_load(stop))
+        d->broken_off = "this program is ending";
+    else if (clock_monotonic_ms() > d->hand_out_by_ms)
+        d->broken_off = "the SMTP server is too slow";
+    return d->broken_off != NULL;
 }
 
 /* A server may not send a body of its own. */
@@ -199,18 +283,29 @@ static size_t on_body(char *text, size_t size, size_t count, void *context)
 
 /* --- transfer ------------------------------------------------------------------------------------------------ */
 
-static CURLcode set_options(struct dialogue *d, char error[CURL_ERROR_SIZE])
+/* The time for each reply, and from the beginning to the final bytes: RFC 5321 4.5.3.2 asks for up to half of the
+ * final wait for a reply before them. */
+static int64_t reply_wait_ms(const struct mail_settings *s)
 {
-    const struct smtp *smtp = d->smtp;
-    const struct mail_settings *s = smtp->settings;
-    long wait_ms = s->reply_wait_ms ? (long)s->reply_wait_ms : (long)WAIT_SMTP_REPLY_MS;
-    long wait_s = wait_ms >= SECOND_MS ? wait_ms / SECOND_MS : 1;
-    CURL *curl = smtp->curl;
+    return s->reply_wait_ms ? s->reply_wait_ms : (int64_t)WAIT_SMTP_REPLY_MS;
+}
+
+static int64_t hand_out_wait_ms(const struct mail_settings *s)
+{
+    int64_t connect_ms = WAIT_SMTP_CONNECT_MS, reply_ms = reply_wait_ms(s);
+    return (connect_ms < reply_ms ? connect_ms : reply_ms) + reply_ms / 2;
+}
+
+static CURLcode set_options(struct dialogue *d)
+{
+    const struct mail_settings *s = d->smtp->settings;
+    int64_t reply_ms = reply_wait_ms(s), hand_out_ms = hand_out_wait_ms(s);
+    CURL *curl = d->smtp->curl;
     CURLcode code = CURLE_OK;
     curl_easy_reset(curl);
 #define SET(option, value) (code = code == CURLE_OK ? curl_easy_setopt(curl, option, value) : code)
-    SET(CURLOPT_ERRORBUFFER, error);
-    SET(CURLOPT_URL, smtp->url.data);
+    SET(CURLOPT_ERRORBUFFER, d->error);
+    SET(CURLOPT_URL, d->smtp->url.data);
     SET(CURLOPT_PROTOCOLS_STR, "smtp,smtps");
     SET(CURLOPT_NOSIGNAL, 1L);
     SET(CURLOPT_PROXY, "");
@@ -227,88 +322,98 @@ static CURLcode set_options(struct dialogue *d, char error[CURL_ERROR_SIZE])
         SET(CURLOPT_PASSWORD, s->password.ptr);
         SET(CURLOPT_LOGIN_OPTIONS, "AUTH=PLAIN;AUTH=LOGIN");
     }
-    SET(CURLOPT_CONNECTTIMEOUT_MS,
-        wait_ms < (long)WAIT_SMTP_CONNECT_MS ? wait_ms : (long)WAIT_SMTP_CONNECT_MS);
-    SET(CURLOPT_SERVER_RESPONSE_TIMEOUT, wait_s);
-    SET(CURLOPT_TIMEOUT_MS, (long)WAIT_SMTP_CONNECT_MS + wait_ms + wait_ms / 4);
+    SET(CURLOPT_CONNECTTIMEOUT_MS, (long)(hand_out_ms - reply_ms / 2));
+    SET(CURLOPT_SERVER_RESPONSE_TIMEOUT, (long)((reply_ms + SECOND_MS - 1) / SECOND_MS));
+    SET(CURLOPT_TIMEOUT_MS, (long)(hand_out_ms + reply_ms + reply_ms / 20));
     SET(CURLOPT_HEADERFUNCTION, on_reply);
     SET(CURLOPT_HEADERDATA, d);
     SET(CURLOPT_WRITEFUNCTION, on_body);
     SET(CURLOPT_XFERINFOFUNCTION, on_progress);
     SET(CURLOPT_XFERINFODATA, d);
     SET(CURLOPT_NOPROGRESS, 0L);
+    if (d->from) {
+        SET(CURLOPT_MAIL_FROM, d->from);
+        SET(CURLOPT_MAIL_RCPT, d->recipient);
+        SET(CURLOPT_UPLOAD, 1L);
+        SET(CURLOPT_READFUNCTION, on_read);
+        SET(CURLOPT_READDATA, d);
+        SET(CURLOPT_INFILESIZE_LARGE, (curl_off_t)d->message.len);
+    } else {
+        SET(CURLOPT_CUSTOMREQUEST, "NOOP"); /* what libcurl sends after the login */
+    }
 #undef SET
     return code;
 }
 
-static enum mail_outcome perform(struct dialogue *d, CURLcode code, const char *error, struct fail *why)
+static enum mail_outcome decide(struct dialogue *d, CURLcode code, long reply)
+{
+    if (code == CURLE_OK && d->smtp->settings->user.len && !d->logged_in)
+        d->login_missing = true; /* a probe's: nothing asked for a body */
+    if (d->login_missing)
+        return MAIL_CONFIGURATION;
+    if (d->broken_off)
+        return MAIL_TRANSIENT;
+    return smtp_classify((int)code, reply, is_handed_out(d), reply_lines(d, reply));
+}
+
+static enum mail_outcome perform(struct dialogue *d, struct fail *why)
 {
     CURL *curl = d->smtp->curl;
     long reply = 0;
+    d->replies = BUF_INIT(LIMIT_SMTP_REPLY_BYTES);
+    d->hand_out_by_ms = clock_monotonic_ms() + hand_out_wait_ms(d->smtp->settings);
+    CURLcode code = set_options(d);
     if (code == CURLE_OK)
         code = curl_easy_perform(curl);
     (void)curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &reply);
-    bool all = d->message.len > 0 && d->handed_out == d->message.len;
-    enum mail_outcome outcome = d->login_missing ? MAIL_CONFIGURATION
-                                : d->fence_refused
-                                    ? MAIL_TRANSIENT
-                                    : smtp_classify((int)code, reply, all, buf_span(&d->replies));
+    enum mail_outcome outcome = decide(d, code, reply);
     if (outcome != MAIL_ACCEPTED)
-        explain(d, code, reply, outcome, error, why);
+        explain(d, code, reply, outcome, why);
     curl_easy_reset(curl); /* forgets pointers to what is about to go */
+    buf_release(&d->replies);
     return outcome;
 }
 
 enum mail_outcome smtp_send(struct smtp *smtp, const char *from, const char *to, struct span message,
                             mail_fence *fence, void *context, struct fail *why)
 {
-    char error[CURL_ERROR_SIZE] = "";
-    struct dialogue d = {.smtp = smtp,
-                         .message = message,
-                         .fence = fence,
-                         .context = context,
-                         .replies = BUF_INIT(LIMIT_SMTP_REPLY_BYTES)};
-    CURL *curl = smtp->curl;
-    struct curl_slist *recipients = curl_slist_append(NULL, to);
-    CURLcode code = recipients ? set_options(&d, error) : CURLE_OUT_OF_MEMORY;
-#define SET(option, value) (code = code == CURLE_OK ? curl_easy_setopt(curl, option, value) : code)
-    SET(CURLOPT_MAIL_FROM, from);
-    SET(CURLOPT_MAIL_RCPT, recipients);
-    SET(CURLOPT_UPLOAD, 1L);
-    SET(CURLOPT_READFUNCTION, on_read);
-    SET(CURLOPT_READDATA, &d);
-    SET(CURLOPT_INFILESIZE_LARGE, (curl_off_t)message.len);
-#undef SET
-    enum mail_outcome outcome = perform(&d, code, error, why);
-    curl_slist_free_all(recipients);
-    buf_release(&d.replies);
+    struct dialogue d = {
+        .smtp = smtp,
+        .from = from,
+        .recipient = curl_slist_append(NULL, to),
+        .message = message,
+        .fence = fence,
+        .context = context,
+    };
+    if (!d.recipient) {
+        (void)fail_set(why, ST_NOMEM, 0, "no memory to send a mail");
+        return MAIL_TRANSIENT;
+    }
+    enum mail_outcome outcome = perform(&d, why);
+    curl_slist_free_all(d.recipient);
     return outcome;
 }
 
 enum mail_outcome smtp_probe(struct smtp *smtp, struct fail *why)
 {
-    char error[CURL_ERROR_SIZE] = "";
-    struct dialogue d = {.smtp = smtp, .replies = BUF_INIT(LIMIT_SMTP_REPLY_BYTES)};
-    CURLcode code = set_options(&d, error);
-    /* Without a message libcurl logs in and sends this one command. */
-    if (code == CURLE_OK)
-        code = curl_easy_setopt(smtp->curl, CURLOPT_CUSTOMREQUEST, "NOOP");
-    enum mail_outcome outcome = perform(&d, code, error, why);
-    if (outcome == MAIL_ACCEPTED && smtp->settings->user.len && !d.logged_in) {
-        d.login_missing = true;
-        outcome = MAIL_CONFIGURATION;
-        explain(&d, CURLE_OK, 0, outcome, error, why);
-    }
-    buf_release(&d.replies);
-    return outcome;
+    struct dialogue d = {.smtp = smtp};
+    return perform(&d, why);
 }
 
 /* --- settings ------------------------------------------------------------------------------------------------ */
 
+/* A name like 127.example.com is none: the whole must be a number. */
 static bool is_loopback(struct span host)
 {
-    return span_eq_nocase(host, SPAN_LIT("localhost")) || span_eq(host, SPAN_LIT("[::1]")) ||
-           (span_starts(host, SPAN_LIT("127.")) && host.len >= 9 && host.len <= 15);
+    char text[INET_ADDRSTRLEN];
+    struct in_addr address;
+    if (span_eq_nocase(host, SPAN_LIT("localhost")) || span_eq(host, SPAN_LIT("[::1]")))
+        return true;
+    if (host.len == 0 || host.len >= sizeof text)
+        return false;
+    memcpy(text, host.ptr, host.len);
+    text[host.len] = '\0';
+    return inet_pton(AF_INET, text, &address) == 1 && ntohl(address.s_addr) >> 24 == 127;
 }
 
 static bool is_host(struct span host)
@@ -322,56 +427,71 @@ static bool is_host(struct span host)
     return host.len > 0;
 }
 
-/* smtps://host[:port] or smtp://host[:port]. */
-static enum status check_url(struct smtp *smtp, struct span *host, struct fail *why)
+struct endpoint {
+    struct span host;
+    uint64_t port;
+    bool implicit_tls;
+};
+
+/* smtps://host[:port] or smtp://host[:port]; the ports of RFC 8314 where none is given. */
+static enum status read_url(struct span url, struct endpoint *e, struct fail *why)
 {
-    struct span url = smtp->settings->url, rest;
-    if (span_starts(url, SPAN_LIT("smtps://"))) {
-        smtp->implicit_tls = true;
-        rest = span_from(url, 8);
-    } else if (span_starts(url, SPAN_LIT("smtp://"))) {
-        rest = span_from(url, 7);
-    } else {
+    static const struct {
+        struct span prefix;
+        struct endpoint endpoint;
+    } kinds[] = {
+        {SPAN_LIT("smtps://"), {.port = 465, .implicit_tls = true}},
+        {SPAN_LIT("smtp://"), {.port = 587}},
+    };
+    size_t kind = span_starts(url, kinds[0].prefix) ? 0 : 1;
+    if (!span_starts(url, kinds[kind].prefix))
         return fail_set(why, ST_INVALID, 0, "must be smtps://host:465, smtp://host:587, maildir:PATH or off");
+    *e = kinds[kind].endpoint;
+    e->host = span_from(url, kinds[kind].prefix.len);
+    if (e->host.len && e->host.ptr[e->host.len - 1] == '/')
+        e->host.len--;
+    size_t colon = span_find_last(e->host, ':');
+    if (colon != SPAN_NONE && e->host.ptr[e->host.len - 1] != ']') { /* not inside of [::1] */
+        if (!span_to_u64(span_from(e->host, colon + 1), UINT16_MAX, &e->port) || e->port == 0)
+            return fail_set(why, ST_INVALID, 0, "the port must be a number from 1 to 65535");
+        e->host.len = colon;
     }
-    if (rest.len && rest.ptr[rest.len - 1] == '/')
-        rest.len--;
-    if (!is_host(rest))
+    if (!is_host(e->host))
         return fail_set(why, ST_INVALID, 0,
                         "must name a host and a port and nothing else (no user, no path)");
-    size_t colon = span_find_last(rest, ':');
-    bool has_port = colon != SPAN_NONE && rest.ptr[rest.len - 1] != ']';
-    uint64_t port = 1;
-    if (has_port && (!span_to_u64(span_from(rest, colon + 1), 65535, &port) || port == 0))
-        return fail_set(why, ST_INVALID, 0, "the port must be a number from 1 to 65535");
-    *host = has_port ? span_cut(rest, 0, colon) : rest;
-    if (host->len == 0)
-        return fail_set(why, ST_INVALID, 0, "must name a host");
+    return ST_OK;
+}
+
+static enum status check_settings(const struct mail_settings *s, struct endpoint *e, struct fail *why)
+{
+    enum status status = read_url(s->url, e, why);
+    if (status != ST_OK)
+        return status;
+    if (s->tls_off && !is_loopback(e->host))
+        return fail_set(why, ST_INVALID, 0, "mail_tls = off is allowed for a server on this machine only");
+    if (s->tls_off && e->implicit_tls)
+        return fail_set(why, ST_INVALID, 0, "smtps:// always uses TLS; with mail_tls = off write smtp://");
+    if (s->hello.len && !is_host(s->hello))
+        return fail_set(why, ST_INVALID, 0, "mail_hello must be a host name");
+    if ((s->user.len == 0) != (s->password.len == 0))
+        return fail_set(why, ST_INVALID, 0, "mail_user and mail_password are needed together");
     return ST_OK;
 }
 
 enum status smtp_new(const struct mail_settings *settings, struct smtp **smtp, struct fail *why)
 {
+    struct endpoint e;
+    enum status status = check_settings(settings, &e, why);
+    if (status != ST_OK)
+        return status;
     struct smtp *s = calloc(1, sizeof *s);
-    struct span host = {0};
     if (!s)
         return fail_set(why, ST_NOMEM, 0, "no memory for mail");
     s->settings = settings;
-    s->url = BUF_INIT(2048);
-    enum status status = check_url(s, &host, why);
-    if (status == ST_OK && settings->tls_off && !is_loopback(host))
-        status = fail_set(why, ST_INVALID, 0, "mail_tls = off is allowed for a server on this machine only");
-    else if (status == ST_OK && settings->tls_off && s->implicit_tls)
-        status = fail_set(why, ST_INVALID, 0, "smtps:// always uses TLS; with mail_tls = off write smtp://");
-    else if (status == ST_OK && settings->hello.len && !is_host(settings->hello))
-        status = fail_set(why, ST_INVALID, 0, "mail_hello must be a host name");
-    if (status == ST_OK) {
-        struct span url = settings->url;
-        if (url.ptr[url.len - 1] == '/')
-            url.len--;
-        buf_addf(&s->url, "%.*s/%.*s", SPAN_FMT(url), SPAN_FMT(settings->hello));
-        status = buf_status(&s->url, "mail_url", why);
-    }
+    s->url = BUF_INIT(URL_BYTES);
+    buf_addf(&s->url, "%s://%.*s:%u/%.*s", e.implicit_tls ? "smtps" : "smtp", SPAN_FMT(e.host),
+             (unsigned int)e.port, SPAN_FMT(settings->hello));
+    status = buf_status(&s->url, "mail_url with mail_hello", why);
     if (status == ST_OK && !(s->curl = curl_easy_init()))
         status = fail_set(why, ST_NOMEM, 0, "no memory for mail");
     if (status != ST_OK) {

@@ -6,11 +6,12 @@
 
 /* L0 */
 #include "lib/base/buf.h"
-#include "lib/base/crypto.h"
 
 /* L5 */
 #include "lib/mail/address.h"
 #include "lib/mail/transport_internal.h"
+
+enum { WIRE_LINE_BYTES = 998 };
 
 struct mail_transport {
     struct mail_settings settings; /* its texts point into copy */
@@ -28,8 +29,18 @@ static struct span keep(struct buf *copy, struct span text)
     return (struct span){copy->data ? copy->data + at : NULL, text.len};
 }
 
+/* The texts go to C interfaces, which would see only what is before a NUL. */
+static bool has_nul(const struct mail_settings *s)
+{
+    return span_find(s->url, '\0') != SPAN_NONE || span_find(s->user, '\0') != SPAN_NONE ||
+           span_find(s->password, '\0') != SPAN_NONE || span_find(s->hello, '\0') != SPAN_NONE ||
+           span_find(s->ca_file, '\0') != SPAN_NONE;
+}
+
 static enum status keep_settings(struct mail_transport *t, const struct mail_settings *s, struct fail *why)
 {
+    if (has_nul(s))
+        return fail_set(why, ST_INVALID, 0, "a mail setting holds a NUL character");
     size_t bytes = s->url.len + s->user.len + s->password.len + s->hello.len + s->ca_file.len + 5;
     t->copy = BUF_INIT(bytes);
     if (!buf_reserve(&t->copy, bytes))
@@ -75,19 +86,25 @@ void mail_transport_free(struct mail_transport *transport)
     free(transport);
 }
 
-/* Only 7-bit text with CRLF line ends may go on the wire: a bare line feed before a dot could end the message early. */
+/* Only 7-bit text with CRLF line ends may go on the wire: a bare line feed before a dot could end the message
+ * early.  RFC 5321 4.5.3.1.6: at most 998 characters in a line. */
 static bool is_wire_safe(struct span message)
 {
+    size_t column = 0;
     for (size_t i = 0; i < message.len; i++) {
         unsigned char c = (unsigned char)message.ptr[i];
         bool cr_before = i > 0 && message.ptr[i - 1] == '\r';
         bool lf_after = i + 1 < message.len && message.ptr[i + 1] == '\n';
         if (c == 0 || c > 0x7E || (c == '\n' && !cr_before) || (c == '\r' && !lf_after))
             return false;
+        column = c == '\r' || c == '\n' ? 0 : column + 1;
+        if (column > WIRE_LINE_BYTES)
+            return false;
     }
     return message.len >= 2 && message.ptr[message.len - 1] == '\n';
 }
 
+/* "<address>" for the envelope; libcurl would hand on whatever it gets. */
 static bool copy_address(struct span address, char text[LIMIT_MAIL_ADDRESS_BYTES + 3])
 {
     struct mail_address parsed;
@@ -105,7 +122,7 @@ enum mail_outcome mail_send(struct mail_transport *transport, struct span from, 
 {
     char sender[LIMIT_MAIL_ADDRESS_BYTES + 3], recipient[LIMIT_MAIL_ADDRESS_BYTES + 3];
     if (!is_wire_safe(message)) {
-        (void)fail_set(why, ST_INVALID, 0, "the message is not 7-bit text with CRLF line ends");
+        (void)fail_set(why, ST_INVALID, 0, "the message is not 7-bit text in short lines that end in CRLF");
         return MAIL_PERMANENT;
     }
     if (!copy_address(from, sender) || !copy_address(to, recipient)) {

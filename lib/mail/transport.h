@@ -1,7 +1,8 @@
 /* transport.h - handing over a finished message: SMTP submission or a Maildir.
  *
- * One transport is owned by one thread.  Every wait is bounded (the longest is
- * the ten minutes after the final dot that RFC 5321 4.5.3.2.6 asks for).
+ * One transport is owned by one thread.  Every wait is bounded: with the default
+ * settings five and a half minutes up to the final bytes, and from then on the
+ * ten minutes that RFC 5321 4.5.3.2.6 asks for; sixteen minutes for the whole.
  */
 #ifndef LEAD_TRANSPORT_H
 #define LEAD_TRANSPORT_H
@@ -27,8 +28,8 @@ struct mail_settings {
     struct span password;     /* a secret, copied */
     struct span hello;        /* EHLO name */
     struct span ca_file;      /* blank: the system's certificates */
-    bool tls_off;             /* only for a loopback address; refused otherwise */
-    int64_t reply_wait_ms;    /* for each reply of the server; 0: WAIT_SMTP_REPLY_MS */
+    bool tls_off;             /* only for localhost or a loopback address; refused otherwise */
+    int64_t reply_wait_ms;    /* for the reply to the message; 0: WAIT_SMTP_REPLY_MS */
     const _Atomic bool *stop; /* may be NULL; set, it breaks off what has not reached its final bytes */
 };
 
@@ -44,7 +45,9 @@ void mail_transport_free(struct mail_transport *transport);
 typedef bool mail_fence(void *context);
 
 /* Sends the message from `from` to the one recipient `to` (bare addresses).
- * message is 7-bit with CRLF line ends; anything else is MAIL_PERMANENT.
+ * message is 7-bit with CRLF line ends and lines of at most 998 characters;
+ * anything else is MAIL_PERMANENT.  A Maildir gets it with LF line ends, and
+ * once only, however often a message with the same Message-ID is sent.
  * fence may be NULL.  Unless accepted, *why says what happened, with the
  * reply code in why->peer; addresses in the server's words are removed. */
 MUST_CHECK enum mail_outcome mail_send(struct mail_transport *transport, struct span from, struct span to,

@@ -6,7 +6,7 @@
 
 struct smtp;
 
-/* settings' texts are borrowed until smtp_free. */
+/* settings' texts are borrowed until smtp_free and end in a NUL. */
 MUST_CHECK enum status smtp_new(const struct mail_settings *settings, struct smtp **smtp, struct fail *why);
 void smtp_free(struct smtp *smtp);
 MUST_CHECK enum mail_outcome smtp_send(struct smtp *smtp, const char *from, const char *to,
@@ -15,10 +15,11 @@ MUST_CHECK enum mail_outcome smtp_send(struct smtp *smtp, const char *from, cons
 MUST_CHECK enum mail_outcome smtp_probe(struct smtp *smtp, struct fail *why);
 
 /* What a finished dialogue means: curl_code is libcurl's result, reply the last
- * reply code (0: none), all whether every byte was handed out, words the
- * server's text.  Public for its table of tests. */
+ * reply's code (0: none), all whether every byte was handed out, words that
+ * reply's lines.  Public for its table of tests. */
 enum mail_outcome smtp_classify(int curl_code, long reply, bool all, struct span words);
 
+/* As mail_send; path ends in a NUL. */
 MUST_CHECK enum mail_outcome maildir_send(const char *path, struct span message, mail_fence *fence,
                                           void *context, struct fail *why);
 MUST_CHECK enum mail_outcome maildir_probe(const char *path, struct fail *why);

@@ -26,11 +26,6 @@
 
 static const char *const no_headers[] = {NULL};
 
-struct setting {
-    struct http_client *client;
-    char url[128];
-};
-
 static struct http_client *new_client(bool is_plain, const char *ca_file)
 {
     struct http_options options = {.is_plain = is_plain, .ca_file = ca_file};
