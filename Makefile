@@ -9,7 +9,7 @@ V         ?=
 Q         := $(if $(V),,@)
 # What is compiled: the layers, lowest first (a folder includes only from folders before it).
 LIB_DIRS  ?= lib/base lib/lead lib/auth lib/net lib/table lib/mail lib/store lib/relay
-UNITS     ?= $(wildcard tests/unit/test_*.c) tests/golden/test_golden.c
+UNITS     ?= $(wildcard tests/unit/test_*.c tests/golden/test_*.c)
 
 WARNINGS  = -Wall -Wextra -Werror -Wshadow -Wconversion -Wundef -Wformat=2 -Wcast-qual -Wswitch \
             -Wnull-dereference -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla \

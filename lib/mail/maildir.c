@@ -4,6 +4,7 @@
  * and the directory synced: a file that is in new is whole and durable, and the
  * same message again is recognised, also after a reader has moved it to cur.
  * Line ends are those of local files (LF), as Maildir readers expect.
+ * A failed sync is never repeated on the same file: the kernel reports it once.
  */
 #include "lib/mail/transport_internal.h"
 
@@ -28,70 +29,100 @@ struct maildir {
     int cur_fd;
 };
 
-static void release(struct maildir *m)
+static void close_fd(int fd)
 {
-    if (m->tmp_fd >= 0)
-        (void)close(m->tmp_fd);
-    if (m->new_fd >= 0)
-        (void)close(m->new_fd);
-    if (m->cur_fd >= 0)
-        (void)close(m->cur_fd);
+    if (fd >= 0)
+        (void)close(fd);
 }
 
+static void release(struct maildir *m)
+{
+    close_fd(m->tmp_fd);
+    close_fd(m->new_fd);
+    close_fd(m->cur_fd);
+}
+
+/* Opens the directory; one that had to be made survives a power cut only when its parent is synced, too. */
 static int open_directory(int at, const char *name)
 {
-    if (mkdirat(at, name, 0700) != 0 && errno != EEXIST)
+    bool made = mkdirat(at, name, 0700) == 0;
+    if (!made && errno != EEXIST)
         return -1;
-    return openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int parent = made && fd >= 0 ? openat(fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (made && fd >= 0 && (parent < 0 || fsync(parent) != 0)) {
+        int error = errno;
+        close_fd(fd);
+        fd = -1;
+        errno = error;
+    }
+    close_fd(parent);
+    return fd;
 }
 
 static enum status open_maildir(const char *path, struct maildir *m, struct fail *why)
 {
     *m = (struct maildir){-1, -1, -1};
+    enum status status = ST_OK;
     int top = open_directory(AT_FDCWD, path);
-    if (top >= 0) {
-        m->tmp_fd = open_directory(top, "tmp");
-        m->new_fd = open_directory(top, "new");
-        m->cur_fd = open_directory(top, "cur");
-        int error = errno;
-        (void)fsync(top); /* for directories just made; an error shows at the sync of new */
-        (void)close(top);
-        errno = error;
-    }
-    if (m->tmp_fd < 0 || m->new_fd < 0 || m->cur_fd < 0) {
-        (void)fail_set(why, ST_IO, errno, "cannot open the Maildir '%s'", path);
+    if (top < 0 || (m->tmp_fd = open_directory(top, "tmp")) < 0 ||
+        (m->new_fd = open_directory(top, "new")) < 0 || (m->cur_fd = open_directory(top, "cur")) < 0) {
+        status = fail_set(why, ST_IO, errno, "cannot open the Maildir '%s'", path);
         release(m);
-        return ST_IO;
     }
-    return ST_OK;
+    close_fd(top);
+    return status;
 }
 
-/* A name from the whole message: the same bytes have the same name. */
+/* The header's value, or the whole message when it has none. */
+static struct span identity(struct span message)
+{
+    struct span name = SPAN_LIT("Message-ID:"), rest = message, line;
+    while (span_next(&rest, '\n', &line) && span_trim(line).len) {
+        if (!span_starts_nocase(line, name))
+            continue;
+        struct span value = span_trim(span_from(line, name.len));
+        bool folded = value.len == 0 && span_next(&rest, '\n', &line);
+        return folded ? span_trim(line) : value;
+    }
+    return message;
+}
+
 static enum status name_of(struct span message, char name[NAME_DIGITS + 1], struct fail *why)
 {
     unsigned char digest[SHA256_BYTES];
-    enum status status = crypto_sha256(message, digest, why);
+    enum status status = crypto_sha256(identity(message), digest, why);
     if (status == ST_OK)
         hex_write(digest, NAME_DIGITS / 2, name);
     return status;
 }
 
-/* Readers move files to cur and put ":2," and flags behind the name. */
-static bool is_in_cur(const struct maildir *m, const char *name)
+/* Whether the directory has a file of that name; readers put ":2," and flags behind it. */
+static enum status has_file(int fd, const char *name, bool *found, struct fail *why)
 {
-    bool found = false;
-    int fd = dup(m->cur_fd);
-    DIR *directory = fd >= 0 ? fdopendir(fd) : NULL;
+    int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *directory = copy >= 0 ? fdopendir(copy) : NULL;
+    *found = false;
     if (!directory) {
-        if (fd >= 0)
-            (void)close(fd);
-        return false;
+        enum status status = fail_set(why, ST_IO, errno, "cannot read the Maildir");
+        close_fd(copy);
+        return status;
     }
-    rewinddir(directory);
-    for (const struct dirent *entry = readdir(directory); entry && !found; entry = readdir(directory))
-        found = strncmp(entry->d_name, name, NAME_DIGITS) == 0;
+    errno = 0;
+    for (const struct dirent *entry = readdir(directory); entry && !*found; entry = readdir(directory))
+        *found = strncmp(entry->d_name, name, NAME_DIGITS) == 0;
+    int error = errno;
     (void)closedir(directory);
-    return found;
+    return *found || !error ? ST_OK : fail_set(why, ST_IO, error, "cannot read the Maildir");
+}
+
+/* First new and then cur: files move in this direction only, so none is missed on its way. */
+static enum status is_delivered(const struct maildir *m, const char *name, bool *delivered, struct fail *why)
+{
+    enum status status = has_file(m->new_fd, name, delivered, why);
+    if (status == ST_OK && !*delivered)
+        status = has_file(m->cur_fd, name, delivered, why);
+    return status;
 }
 
 static bool write_all(int fd, struct span text)
@@ -110,9 +141,9 @@ static bool write_all(int fd, struct span text)
 static enum status write_file(const struct maildir *m, const char *name, struct span message,
                               struct fail *why)
 {
-    struct buf local = BUF_INIT(message.len + 1);
+    struct buf local = BUF_INIT(message.len);
     for (size_t i = 0; i < message.len; i++) {
-        if (message.ptr[i] != '\r')
+        if (message.ptr[i] != '\r') /* transport.c has seen to it that each stands before a line feed */
             buf_add_char(&local, message.ptr[i]);
     }
     enum status status = buf_status(&local, "the mail", why);
@@ -132,36 +163,35 @@ static enum status write_file(const struct maildir *m, const char *name, struct 
     return status;
 }
 
+/* link and not rename: it does not replace what is there already. */
+static enum status publish(const struct maildir *m, const char *name, struct fail *why)
+{
+    if (linkat(m->tmp_fd, name, m->new_fd, name, 0) != 0 && errno != EEXIST)
+        return fail_set(why, ST_IO, errno, "cannot deliver a mail into the Maildir");
+    return ST_OK;
+}
+
 enum mail_outcome maildir_send(const char *path, struct span message, mail_fence *fence, void *context,
                                struct fail *why)
 {
     struct maildir m;
     char name[NAME_DIGITS + 1];
-    enum mail_outcome outcome = MAIL_TRANSIENT;
+    bool delivered = false;
     if (name_of(message, name, why) != ST_OK || open_maildir(path, &m, why) != ST_OK)
         return MAIL_TRANSIENT;
-    bool delivered = is_in_cur(&m, name);
-    if (!delivered && write_file(&m, name, message, why) != ST_OK)
-        goto out;
-    if (fence && !fence(context)) {
-        (void)fail_set(why, ST_AGAIN, 0, "broken off before the mail was delivered");
-        goto out;
-    }
-    /* link and not rename: it does not replace what is there already. */
-    if (!delivered && linkat(m.tmp_fd, name, m.new_fd, name, 0) != 0 && errno != EEXIST) {
-        (void)fail_set(why, ST_IO, errno, "cannot deliver a mail into the Maildir '%s'", path);
-        goto out;
-    }
-    if (fsync(m.new_fd) != 0) {
-        /* The next attempt finds the file there and syncs again. */
-        (void)fail_set(why, ST_IO, errno, "cannot sync the Maildir '%s'", path);
-        goto out;
-    }
-    outcome = MAIL_ACCEPTED;
-out:
+    enum status status = is_delivered(&m, name, &delivered, why);
+    if (status == ST_OK && !delivered)
+        status = write_file(&m, name, message, why);
+    if (status == ST_OK && fence && !fence(context))
+        status = fail_set(why, ST_AGAIN, 0, "broken off before the mail was delivered");
+    if (status == ST_OK && !delivered)
+        status = publish(&m, name, why);
+    /* After a failure here the next attempt finds the file, and syncs again. */
+    if (status == ST_OK && fsync(m.new_fd) != 0)
+        status = fail_set(why, ST_IO, errno, "cannot sync the Maildir '%s'", path);
     (void)unlinkat(m.tmp_fd, name, 0);
     release(&m);
-    return outcome;
+    return status == ST_OK ? MAIL_ACCEPTED : MAIL_TRANSIENT;
 }
 
 enum mail_outcome maildir_probe(const char *path, struct fail *why)

@@ -450,16 +450,16 @@ static enum status read_url(struct span url, struct endpoint *e, struct fail *wh
     e->host = span_from(url, kinds[kind].prefix.len);
     if (e->host.len && e->host.ptr[e->host.len - 1] == '/')
         e->host.len--;
+    if (!is_host(e->host)) /* with its port */
+        return fail_set(why, ST_INVALID, 0,
+                        "must name a host and a port and nothing else (no user, no path)");
     size_t colon = span_find_last(e->host, ':');
     if (colon != SPAN_NONE && e->host.ptr[e->host.len - 1] != ']') { /* not inside of [::1] */
         if (!span_to_u64(span_from(e->host, colon + 1), UINT16_MAX, &e->port) || e->port == 0)
             return fail_set(why, ST_INVALID, 0, "the port must be a number from 1 to 65535");
         e->host.len = colon;
     }
-    if (!is_host(e->host))
-        return fail_set(why, ST_INVALID, 0,
-                        "must name a host and a port and nothing else (no user, no path)");
-    return ST_OK;
+    return e->host.len ? ST_OK : fail_set(why, ST_INVALID, 0, "must name a host");
 }
 
 static enum status check_settings(const struct mail_settings *s, struct endpoint *e, struct fail *why)
@@ -473,8 +473,8 @@ static enum status check_settings(const struct mail_settings *s, struct endpoint
         return fail_set(why, ST_INVALID, 0, "smtps:// always uses TLS; with mail_tls = off write smtp://");
     if (s->hello.len && !is_host(s->hello))
         return fail_set(why, ST_INVALID, 0, "mail_hello must be a host name");
-    if ((s->user.len == 0) != (s->password.len == 0))
-        return fail_set(why, ST_INVALID, 0, "mail_user and mail_password are needed together");
+    if (s->password.len && !s->user.len)
+        return fail_set(why, ST_INVALID, 0, "mail_password needs mail_user");
     return ST_OK;
 }
 
