@@ -275,7 +275,7 @@ static void read_environment(struct reader *r)
     }
 }
 
-/* --- checks of several settings ------------------------------------------------------------------------------ */
+/* --- checks of several settings ------------------------------------------------------------------------- */
 
 /* The path of a secret's file: a relative one lies among systemd's credentials. */
 static void add_secret_path(struct buf *path, const char *file)

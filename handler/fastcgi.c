@@ -44,7 +44,7 @@ struct fastcgi {
     struct worker workers[];
 };
 
-/* --- one request --------------------------------------------------------------------------------------------- */
+/* --- one request ---------------------------------------------------------------------------------------- */
 
 static const char *parameter(const void *from, const char *name)
 {
@@ -91,7 +91,7 @@ static bool write_reply(FCGX_Request *fcgx, const struct reply *reply, struct bu
            FCGX_FFlush(fcgx->out) == 0 && FCGX_GetError(fcgx->out) == 0;
 }
 
-/* --- threads ------------------------------------------------------------------------------------------------- */
+/* --- threads -------------------------------------------------------------------------------------------- */
 
 static void pause_ms(long ms)
 {
@@ -164,8 +164,8 @@ static void *run(void *argument)
     return NULL;
 }
 
-/* Everything a thread needs is there before the first one starts: one that could not serve would only be missed
- * when requests wait. */
+/* Everything a thread needs is there before the first one starts: one that could not serve would only be
+ * missed when requests wait. */
 static enum status prepare(struct fastcgi *f, struct worker *worker, struct fail *why)
 {
     worker->fastcgi = f;

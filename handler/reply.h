@@ -20,6 +20,7 @@ struct reply {
     struct buf body;
 };
 
+/* The largest answer is that of /metrics, a few KiB. */
 #define REPLY_INIT ((struct reply){.body = BUF_INIT(64 * 1024)})
 
 void reply_reset(struct reply *reply); /* keeps the body's memory */

@@ -58,10 +58,9 @@ struct lead {
     struct span campaign; /* mktcmpid of the description's URL parameters */
     bool is_test;
     bool do_not_contact;
-    bool
-        withheld; /* the person's data was removed (withhold_domains): of customer only the country is left */
+    bool withheld; /* withhold_domains: of customer only the country is left, no description, no payload */
 
-    struct span payload; /* the raw body; blank when withheld */
+    struct span payload; /* the raw body */
 
     char partition[LIMIT_PARTITION_KEY_BYTES + 1];
     char contact[LEAD_HASH_TEXT + 1];

@@ -79,7 +79,7 @@ void http_exchange_release(struct http_exchange *exchange)
     buf_release(&exchange->answer_lines);
 }
 
-/* --- one transfer -------------------------------------------------------------------------------------------- */
+/* --- one transfer --------------------------------------------------------------------------------------- */
 
 static size_t on_body(char *bytes, size_t size, size_t count, void *user)
 {
@@ -264,7 +264,7 @@ static void finish(struct slot *slot, CURLcode result)
     slot_clear(slot);
 }
 
-/* --- several ------------------------------------------------------------------------------------------------- */
+/* --- several -------------------------------------------------------------------------------------------- */
 
 /* Gives how many are over. */
 static size_t collect(struct http_client *client)
@@ -330,7 +330,7 @@ void http_run(struct http_client *client, struct http_exchange *const *exchanges
     }
 }
 
-/* --- headers ------------------------------------------------------------------------------------------------- */
+/* --- headers -------------------------------------------------------------------------------------------- */
 
 struct span http_header(const struct http_exchange *exchange, const char *name)
 {

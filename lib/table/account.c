@@ -84,7 +84,7 @@ static bool has_only(struct span text, const char *others)
     return true;
 }
 
-/* --- endpoint ------------------------------------------------------------------------------------------------ */
+/* --- endpoint ------------------------------------------------------------------------------------------- */
 
 struct address {
     struct span scheme;
@@ -103,11 +103,11 @@ static bool split_address(struct span url, struct address *a)
     struct span rest = span_from(url, colon + 3);
     size_t slash = span_find(rest, '/');
     struct span authority = span_cut(rest, 0, slash);
-    a->path = slash == SPAN_NONE ? (struct span){0} : span_from(rest, slash);
+    a->path = span_from(rest, slash); /* blank without a slash */
     a->is_ip6 = authority.len && authority.ptr[0] == '[';
     size_t host_end = span_find(authority, a->is_ip6 ? ']' : ':');
     a->host = span_from(span_cut(authority, 0, host_end), a->is_ip6);
-    rest = host_end == SPAN_NONE ? (struct span){0} : span_from(authority, host_end + a->is_ip6);
+    rest = span_from(span_from(authority, host_end), a->is_ip6);
     if (rest.len && rest.ptr[0] != ':')
         return false;
     a->port = span_from(rest, 1);
@@ -185,7 +185,7 @@ static enum status make_endpoint(struct table_account *account, const struct spa
     return status;
 }
 
-/* --- credentials --------------------------------------------------------------------------------------------- */
+/* --- credentials ---------------------------------------------------------------------------------------- */
 
 static enum status take_name(struct table_account *account, struct span name, struct fail *why)
 {

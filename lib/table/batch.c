@@ -8,7 +8,7 @@
 
 #define DELIMITER "--"
 
-/* --- writing ------------------------------------------------------------------------------------------------- */
+/* --- writing -------------------------------------------------------------------------------------------- */
 
 /* An etag goes into a header line. */
 static bool is_etag_good(struct span etag)
@@ -84,7 +84,7 @@ enum status batch_write(struct buf *body, const struct batch *batch, size_t *fai
     return status;
 }
 
-/* --- reading ------------------------------------------------------------------------------------------------- */
+/* --- reading -------------------------------------------------------------------------------------------- */
 
 /* A line without its end, and whether it had one: the last line of a truncated answer has none. */
 static bool next_line(struct span *rest, struct span *line, bool *is_whole)
@@ -158,7 +158,7 @@ static struct span find_changeset(struct span *rest)
     return (struct span){0};
 }
 
-/* Moves *rest behind the next boundary and gives what came before it.  The end of the text is an end as well. */
+/* Moves *rest behind the next boundary and gives what came before it.  The end of the text is one as well. */
 static enum line_kind next_boundary(struct span *rest, struct span changeset, struct span outer,
                                     struct span *before)
 {

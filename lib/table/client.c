@@ -47,7 +47,7 @@ struct table_client {
     int64_t date_at_ms;                      /* and when that came, monotonic */
 };
 
-/* --- life ---------------------------------------------------------------------------------------------------- */
+/* --- life ----------------------------------------------------------------------------------------------- */
 
 /* "tables" is the service's own. */
 static bool is_table_name(struct span name)
@@ -105,7 +105,7 @@ int64_t table_now_ms(const struct table_client *client)
     return client->date_ms + (clock_monotonic_ms() - client->date_at_ms);
 }
 
-/* --- one call ------------------------------------------------------------------------------------------------ */
+/* --- one call ------------------------------------------------------------------------------------------- */
 
 struct call {
     struct http_exchange http;
@@ -217,7 +217,7 @@ static enum status no_answer(const struct http_exchange *http, struct fail *why)
     return http->status;
 }
 
-/* What the answer says went wrong; member_error is the one in a transaction's answer, or has a NULL ptr. */
+/* What the header of an answer tells about an error. */
 static struct table_error error_of(const struct table_client *client, const struct http_exchange *http)
 {
     struct table_error error = {
@@ -271,7 +271,7 @@ static void run_one(struct table_client *client, struct call *call, int64_t dead
     note_clock(client, exchange);
 }
 
-/* --- tables -------------------------------------------------------------------------------------------------- */
+/* --- tables --------------------------------------------------------------------------------------------- */
 
 enum status table_create(struct table_client *client, enum table_id table, int64_t deadline_ms,
                          struct fail *why)
@@ -305,7 +305,7 @@ out:
     return status;
 }
 
-/* --- transactions -------------------------------------------------------------------------------------------- */
+/* --- transactions --------------------------------------------------------------------------------------- */
 
 /* What the service would refuse, and Azurite would not. */
 static enum status check_operations(const struct operation *operations, size_t count, size_t *failed,
@@ -442,7 +442,7 @@ out:
     return status;
 }
 
-/* --- reading ------------------------------------------------------------------------------------------------- */
+/* --- reading -------------------------------------------------------------------------------------------- */
 
 /* Columns that an entity always has; the service leaves out what is not selected. */
 static const char *const SYSTEM_COLUMNS[] = {"PartitionKey", "RowKey", "Timestamp"};

@@ -135,9 +135,9 @@ enum status entity_long_value(const struct entity *e, const char *name, struct b
     return buf_status(out, name, why);
 }
 
-/* --- limits -------------------------------------------------------------------------------------------------- */
+/* --- limits --------------------------------------------------------------------------------------------- */
 
-/* Besides what the service forbids, '%': it decodes paths twice, so such a key may be stored as another one. */
+/* Besides what the service forbids, '%': it decodes paths twice, so such a key may be stored as another. */
 static enum status check_key(struct span key, size_t limit, const char *which, struct fail *why)
 {
     if (key.len == 0 || key.len > limit)
@@ -218,7 +218,7 @@ enum status entity_check(const struct entity *e, struct fail *why)
     return ST_OK;
 }
 
-/* --- JSON ---------------------------------------------------------------------------------------------------- */
+/* --- JSON ----------------------------------------------------------------------------------------------- */
 
 static void annotate(struct json_writer *w, struct span name, enum edm_type type)
 {

@@ -16,8 +16,7 @@ struct rule {
     const char *advice; /* NULL: the code says it */
 };
 
-#define RIGHTS                                                                                               \
-    "the SAS lacks a right: it needs read, add, update and delete on both tables, and create or that they exist"
+#define RIGHTS "the SAS lacks a right: read, add, update and delete on both tables, create unless they exist"
 
 /* ST_INVALID and ST_TOO_LARGE stand for faults of the operation itself: another one may well be taken. */
 static const struct rule RULES[] = {
@@ -83,8 +82,8 @@ static const struct rule RULES[] = {
     {NULL, 505, ST_REFUSED, NULL},
 };
 
-/* Codes that are not in the list.  A member's unknown 400 is taken for its own fault, so that it does not keep
- * the others out; one of the whole request concerns them all. */
+/* Codes that are not in the list.  A member's unknown 400 is taken for its own fault, so that it does not
+ * keep the others out; one of the whole request concerns them all. */
 static struct rule rule_for_class(const struct table_error *error)
 {
     switch (error->http_code / 100) {
@@ -142,7 +141,7 @@ enum status table_error_status(const struct table_error *error, struct fail *why
     return rule.status;
 }
 
-/* --- reading ------------------------------------------------------------------------------------------------- */
+/* --- reading -------------------------------------------------------------------------------------------- */
 
 /* Codes are words; anything else is not taken over. */
 void table_error_take_code(struct table_error *error, struct span code)

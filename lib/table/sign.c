@@ -4,12 +4,12 @@
 #include "lib/base/crypto.h"
 #include "lib/base/encode.h"
 
-/* "/account/path", and of the query nothing but comp.  The path stays encoded as it is sent; with the emulator
- * the account's name is in it as well and so stands there twice. */
+/* "/account/path", and of the query nothing but comp.  The path stays encoded as it is sent; with the
+ * emulator the account's name is in it as well and so stands there twice. */
 static void add_resource(struct buf *text, struct span account_name, struct span target)
 {
     size_t mark = span_find(target, '?');
-    struct span query = mark == SPAN_NONE ? (struct span){0} : span_from(target, mark + 1), part;
+    struct span query = span_from(span_from(target, mark), 1), part;
     buf_add_char(text, '/');
     buf_add(text, account_name);
     buf_add(text, span_cut(target, 0, mark));

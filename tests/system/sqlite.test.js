@@ -39,7 +39,10 @@ function assertSafe(mail) {
   }
   assert.strictEqual(new Set(names).size, names.length, 'each header once');
   assert.strictEqual(mail.parsed.attachments.length, 0);
-  assert.ok(!/<script|<img|<iframe|<form|javascript:|\son\w+=/i.test(mail.parsed.html), 'no active content');
+  for (const [tag] of mail.parsed.html.matchAll(/<[^>]*>?/g)) {
+    assert.match(tag, /^<(!DOCTYPE html|\/?(html|head|meta|title|body|h[1-4]|p|div|span|strong|em|b|ul|li|hr|table|tr|td|th|br|a)( (lang|charset|name|content|style|role|href)="[^"]*")*)>$/);
+    assert.ok(!tag.startsWith('<a') || /href="(mailto|tel):/.test(tag), tag);
+  }
 }
 
 test("a lead's whole way: sqlite and Maildir", async (t) => {
@@ -74,8 +77,23 @@ test('the same bytes again are a repeat: counted, not mailed', async (t) => {
   assert.notStrictEqual(answer.json.id, again.json.id);
   await deliver(bench, L.lead()); // mails go out in order, so one of the repeat would be here now
   assert.strictEqual(bench.maildir().length, 2);
-  const [row] = (await bench.list()).filter((r) => r.DeliveryId === answer.json.id);
-  assert.deepStrictEqual([row.Deliveries, row.LastDeliveryId], [2, undefined]);
+  const row = bench.entities().find((r) => r.DeliveryId === answer.json.id);
+  assert.deepStrictEqual([row.Deliveries, row.LastDeliveryId], [2, again.json.id]);
+});
+
+// A process that closes any descriptor of the database loses SQLite's locks on it: whoever looks in then believes to
+// be alone and removes the log that leads are being committed to.
+test('looking into the database while leadhook runs loses no lead', async (t) => {
+  const bench = await setUp(t);
+  const bodies = Array.from({ length: 3 }, () => L.lead());
+  for (const body of bodies) {
+    await deliver(bench, body); // has looked in with sqlite3
+    assert.ok(fs.existsSync(bench.file('leads.db-wal')), 'the log is still there');
+    assert.strictEqual((await bench.leadctl('list')).status, 0);
+  }
+  bench.stops.pop();
+  assert.strictEqual(await bench.leadhook.stop('SIGKILL'), 'SIGKILL');
+  assert.deepStrictEqual(bench.entities().flatMap((row) => row.Payload || []).sort(), bodies.sort());
 });
 
 test('fifty times the same bytes at once: one row, one mail', async (t) => {
@@ -109,7 +127,7 @@ test("a mail tells of the person's earlier leads in this offer, and of no other'
   await deliver(bench, L.lead({ Description: 'of a stranger' }));
   await deliver(bench, L.lead({ LeadSource: 'AzureMarketplace-INS|contoso.other', Description: 'other offer' }, who));
   const { mail } = await deliver(bench, L.lead({ Description: 'second words' }, { Email: 'again@example.com ' }));
-  assert.match(mail.parsed.text, /Earlier leads of this person in this offer\s+\d{4}-\d\d-\d\d Contact me: first words/);
+  assert.match(mail.parsed.text, /Earlier leads of this person in this offer\s+\d{4}-\d\d-\d\d Contact me[^:\n]*: first words/);
   assert.ok(!mail.parsed.text.includes('stranger') && !mail.parsed.text.includes('other offer'));
 });
 
@@ -155,7 +173,7 @@ const HOSTILE = {
 };
 for (const [name, value] of Object.entries(HOSTILE)) {
   test(`stored exactly as sent and shown safely: ${name}`, async (t) => {
-    const bench = await setUp(t);
+    const bench = await setUp(t, { body_max_bytes: 262144 });
     const body = L.lead({ Description: value, OfferTitle: value, LeadSource: undefined, ActionCode: value.slice(0, 200) },
       { FirstName: value.slice(0, 5000), LastName: 'End', Company: value.slice(0, 5000), Phone: value.slice(0, 300), Title: value.slice(0, 300) });
     const { answer, row, mail } = await deliver(bench, body);
@@ -173,7 +191,7 @@ for (const [name, value] of Object.entries(HOSTILE)) {
     for (const part of [mail.parsed.subject, mail.parsed.text, mail.parsed.html]) {
       assert.ok(!/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/.test(part), 'nothing invisible');
     }
-    assert.match(mail.parsed.text, /End$/m);
+    if (value.length < 1000) assert.match(mail.parsed.text, /End$/m);
 
     const shown = await bench.leadctl('list');
     assert.strictEqual(shown.status, 0, shown.stderr);
@@ -238,7 +256,7 @@ test('leadctl list shows the newest first, as a table and as JSON', async (t) =>
   const lines = table.stdout.trimEnd().split('\n');
   assert.strictEqual(lines.length, 3);
   assert.match(lines[0], /^RECEIVED \(UTC\) +OFFER +ACTION +NAME +COMPANY +E-MAIL +MAIL +NOTES$/);
-  assert.match(lines[1], /^\d{4}-\d\d-\d\d \d\d:\d\d +contoso\.contoso-app +INS +Ana Third +A company with a re\.\.\. +ana\d+@example\.com +sent$/);
+  assert.match(lines[1], /^\d{4}-\d\d-\d\d \d\d:\d\d +contoso\.contoso-app +INS +Ana Third +A company with a \.\.\.  +ana\d+@example\.com +sent$/);
   assert.match(lines[2], / Ana Second /);
   const rows = await bench.list();
   assert.deepStrictEqual(rows.map((row) => row.LastName), ['Third', 'Second', 'First']);

@@ -18,7 +18,7 @@
 /* In every secret of these tests; must never be seen in a message. */
 #define SECRET     "s3cr3t"
 #define CONNECTION "AccountName=acme;AccountKey=c2VjcmV0"
-#define MAIL       "mail_url = smtp://mail.example.com:587\nmail_from = a@example.com\nmail_to = b@example.com\n"
+#define MAIL       "mail_url = smtp://example.com:587\nmail_from = a@example.com\nmail_to = b@example.com\n"
 
 struct fixture {
     char directory[64];
@@ -227,6 +227,9 @@ static const struct {
      SPAN_LIT("mail_url = smtp://127.0.0.1:25\nmail_from = a@b\nmail_to = c@d\nmail_tls = off\n"), ""},
     {"mail: TLS off, elsewhere", SPAN_LIT(MAIL "mail_tls = off\n"),
      "F:2: setting 'mail_url': mail_tls = off is allowed for a server on this machine only\n"},
+    {"mail: TLS off, a name that looks like loopback",
+     SPAN_LIT("mail_url = smtp://127.example.org:25\nmail_from = a@b\nmail_to = c@d\nmail_tls = off\n"),
+     "F:2: setting 'mail_url': mail_tls = off is allowed for a server on this machine only\n"},
     {"mail: TLS neither", SPAN_LIT("mail_tls = on\n"),
      "F:2: setting 'mail_tls': must be 'required' or 'off'\n"},
     {"mail: 16 recipients",
@@ -247,7 +250,8 @@ static const struct {
      "F:2: setting 'withhold_domains': must be domains such as example.org or .edu, separated by commas\n"},
 
     {"relay: nothing to put it beside", SPAN_LIT("store = table\ntable_connection = " CONNECTION "\n" MAIL),
-     "F: setting 'relay_socket': is needed when there is no sqlite store, spool or listen to put it beside\n"},
+     "F: setting 'relay_socket': is needed when there is no sqlite store, spool or listen to put it "
+     "beside\n"},
     {"several at once", SPAN_LIT("threads = x\nfoo = 1\nlisten = y\nnonsense\nstore = z\n"),
      "F:2: setting 'threads': must be a number from 1 to 512\n"
      "F:3: setting 'foo': there is no such setting\n"
@@ -318,7 +322,7 @@ static void test_values(void **state)
     assert_true(span_eq(c->from.address, SPAN_LIT("a@example.com")));
 
     struct mail_settings mail = config_mail(c);
-    assert_true(span_eq(mail.url, SPAN_LIT("smtp://mail.example.com:587")));
+    assert_true(span_eq(mail.url, SPAN_LIT("smtp://example.com:587")));
     assert_true(span_eq(mail.user, SPAN_LIT("me")));
     assert_true(span_eq(mail.password, SPAN_LIT("pass word # no comment")));
     assert_true(span_eq(mail.hello, SPAN_LIT("example.com")));
@@ -396,8 +400,8 @@ static void test_environment(void **state)
         {"LEADHOOK_MAIL_FROM", "a\n@b",
          "environment LEADHOOK_MAIL_FROM: setting 'mail_from': holds a control character\n"},
         {"LEADHOOK_TABLE_CONNECTION", SECRET,
-         "environment LEADHOOK_TABLE_CONNECTION: setting 'table_connection': connection string: element 1 has "
-         "no '='\n"},
+         "environment LEADHOOK_TABLE_CONNECTION: setting 'table_connection': connection string: "
+         "element 1 has no '='\n"},
         /* What container platforms set for a service of this name is none of ours. */
         {"LEADHOOK_SERVICE_HOST", "10.0.0.1", ""},
     };
@@ -521,7 +525,7 @@ static void test_size_of_file(void **state)
     buf_release(&content);
 }
 
-/* --- documentation ------------------------------------------------------------------------------------------- */
+/* --- documentation -------------------------------------------------------------------------------------- */
 
 static struct span without_quotes(struct span cell)
 {
@@ -531,7 +535,7 @@ static struct span without_quotes(struct span cell)
     return cell;
 }
 
-/* README.md has one table with a row `| `name` | default | meaning |` for each setting, in the order of the code. */
+/* README.md has one table with a row `| `name` | default | meaning |` for each setting, in our order. */
 static void test_readme(void **state)
 {
     (void)state;

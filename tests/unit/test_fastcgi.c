@@ -24,7 +24,7 @@
 enum { BEGIN = 1, ABORT = 2, END = 3, PARAMS = 4, STDIN = 5, STDOUT = 6 }; /* record types */
 enum { KEEP_CONN = 1, ID = 1, BODY_MAX = 1000, PATIENCE_MS = 10000, CONVERSATION_BYTES = 64 * 1024 };
 
-/* --- the handler under the threads ---------------------------------------------------------------------------- */
+/* --- the handler under the threads ---------------------------------------------------------------------- */
 
 /* Answers with what it has got; a request for /wait stays until it is let go. */
 struct shared {
@@ -91,7 +91,7 @@ static void on_end(void *context)
     add(s, &s->ended);
 }
 
-/* --- fixture ------------------------------------------------------------------------------------------------- */
+/* --- fixture -------------------------------------------------------------------------------------------- */
 
 struct fixture {
     char directory[64];
@@ -191,7 +191,7 @@ static void expect_counter(struct fixture *f, const char *line)
     buf_release(&text);
 }
 
-/* --- a web server's side ------------------------------------------------------------------------------------- */
+/* --- a web server's side -------------------------------------------------------------------------------- */
 
 static int try_connect(const struct fixture *f)
 {
@@ -345,7 +345,7 @@ static void converse(const struct fixture *f)
     (void)close(fd);
 }
 
-/* --- whole requests ------------------------------------------------------------------------------------------ */
+/* --- whole requests ------------------------------------------------------------------------------------- */
 
 static void test_good(void **state)
 {
@@ -465,7 +465,7 @@ static void test_parameter_limits(void **state)
     }
 }
 
-/* --- requests that are not whole ----------------------------------------------------------------------------- */
+/* --- requests that are not whole ------------------------------------------------------------------------ */
 
 enum { F_BEGIN = 1, F_PARAMS = 2, F_PARAMS_END = 4, F_STDIN = 8, F_STDIN_END = 16, F_ABORT = 32 };
 #define F_PARAMS_WHOLE (F_BEGIN | F_PARAMS | F_PARAMS_END)
@@ -533,7 +533,7 @@ static void test_cut_off(void **state)
     assert_int_equal(f->shared.afters, f->shared.handled);
 }
 
-/* --- connections and threads --------------------------------------------------------------------------------- */
+/* --- connections and threads ---------------------------------------------------------------------------- */
 
 /* A request in many small pieces is as good as one. */
 static void test_pieces(void **state)
@@ -557,8 +557,8 @@ static void test_pieces(void **state)
     buf_release(&bytes);
 }
 
-/* A peer that wants to keep its connection does not keep the thread: the only thread serves the next one while
- * the first is still open. */
+/* A peer that wants to keep its connection does not keep the thread: the only thread serves the next one
+ * while the first is still open. */
 static void test_kept_connection(void **state)
 {
     struct fixture *f = *state;
@@ -655,7 +655,7 @@ static void test_many_at_once(void **state)
     assert_int_equal(f->shared.afters, CLIENTS * EACH);
 }
 
-/* --- start and stop ------------------------------------------------------------------------------------------ */
+/* --- start and stop ------------------------------------------------------------------------------------- */
 
 static void test_start_fails(void **state)
 {
@@ -745,8 +745,8 @@ static void test_stop_is_bounded(void **state)
     buf_release(&bytes);
 }
 
-/* The inherited kind of socket is not ours to end: idle threads see the stop by themselves, and connections can
- * still be made, for the other processes. */
+/* The inherited kind of socket is not ours to end: idle threads see the stop by themselves, and connections
+ * can still be made, for the other processes. */
 static void test_stop_inherited(void **state)
 {
     struct fixture *f = *state;

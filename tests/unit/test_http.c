@@ -22,7 +22,7 @@
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define SECRET       "s3cr3t"
 
-/* --- the client ---------------------------------------------------------------------------------------------- */
+/* --- the client ----------------------------------------------------------------------------------------- */
 
 static const char *const no_headers[] = {NULL};
 
@@ -130,8 +130,8 @@ static void test_answer(void **state)
                           "X-MS-Continuation-NextPartitionKey:  1!8!U21pdGg- \r\nETAG: W/\"x\"\r\n"
                           "ETagX: no\r\nEmpty:\r\nContent-Length: 5\r\n\r\na\0b\r\n")},
         {ANSWER,
-         SPAN_LIT(
-             "HTTP/1.1 202 Accepted\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\nDate: Sun, 11 Oct 2009 19:52:39 GMT\r\n\r\n")},
+         SPAN_LIT("HTTP/1.1 202 Accepted\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n"
+                  "Date: Sun, 11 Oct 2009 19:52:39 GMT\r\n\r\n")},
         {ANSWER, SPAN_LIT("HTTP/1.1 204 No Content\r\n\r\n")},
         {ANSWER,
          SPAN_LIT("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n")},
@@ -470,7 +470,7 @@ static void test_parallel(void **state)
     http_client_free(client);
 }
 
-/* --- names --------------------------------------------------------------------------------------------------- */
+/* --- names ---------------------------------------------------------------------------------------------- */
 
 static pthread_mutex_t resolver_mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t resolver_changed = PTHREAD_COND_INITIALIZER;

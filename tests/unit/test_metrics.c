@@ -6,18 +6,21 @@
 
 #include <cmocka.h>
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "handler/metrics.h"
+#include "lib/base/clock.h"
 
-enum { THREADS = 4, PROCESSES = 4, ROUNDS = 20000 };
+enum { THREADS = 4, PROCESSES = 4, ROUNDS = 20000, PATIENCE_MS = 10000 };
 
 struct fixture {
     char directory[64];
@@ -131,6 +134,34 @@ static void write_file(const struct fixture *f, const void *bytes, size_t len)
     assert_int_equal(fclose(file), 0);
 }
 
+/* Who has mapped the file does not keep others out, and who holds its lock does so for a moment only. */
+static void test_lock(void **state)
+{
+    struct fixture *f = *state;
+    struct metrics *second;
+    struct fail why = {0};
+    open_shared(f, &f->metrics);
+    open_shared(f, &second);
+    metrics_add(f->metrics, METRIC_COMMITS, 4);
+    metrics_add(second, METRIC_COMMITS, 3);
+    assert_int_equal(value_of(f, f->metrics, "leadhook_commits_total"), 7);
+    assert_int_equal(value_of(f, second, "leadhook_commits_total"), 7);
+    metrics_close(second);
+
+    int fd = open(f->path, O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0);
+    int64_t begun_ms = clock_monotonic_ms();
+    assert_int_equal(metrics_open(f->path, &second, &why), ST_IO);
+    assert_in_range(clock_monotonic_ms() - begun_ms, 0, PATIENCE_MS);
+    assert_non_null(second);
+    assert_ptr_not_equal(second, f->metrics);
+    metrics_close(second);
+    (void)close(fd);
+    open_shared(f, &second);
+    metrics_close(second);
+}
+
 /* A file that is kept, and files that are none of ours and begun anew. */
 static void test_file(void **state)
 {
@@ -229,7 +260,7 @@ static void test_names(void **state)
         assert_int_equal(metric_of_outcome(outcomes[i].outcome), outcomes[i].want);
 }
 
-/* Every sample stands under the HELP and TYPE lines of its family, each family is there once, and each sample. */
+/* Every sample stands under the HELP and TYPE lines of its family; each of both is there once. */
 static void test_format(void **state)
 {
     struct fixture *f = *state;
@@ -279,6 +310,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_threads, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_processes, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_lock, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_file, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_private, set_up, tear_down),
         cmocka_unit_test(test_names),

@@ -61,7 +61,8 @@ static const struct {
       .offset = 17,
       .id = ID},
      HEAD("400", PROBLEM, "148"),
-     "{\"type\":\"about:blank\",\"title\":\"Bad Request\",\"status\":400,\"detail\":\"not JSON\",\"offset\":17,"
+     "{\"type\":\"about:blank\",\"title\":\"Bad Request\",\"status\":400,"
+     "\"detail\":\"not JSON\",\"offset\":17,"
      "\"id\":\"" ID "\",\"request_id\":\"r-1\"}"},
     {"offset 0 is an offset",
      {.code = 400, .detail = "x", .has_offset = true},

@@ -60,7 +60,7 @@ static void settle(void)
     assert_int_equal(count, 0);
 }
 
-/* --- connection strings -------------------------------------------------------------------------------------- */
+/* --- connection strings --------------------------------------------------------------------------------- */
 
 static void test_accounts(void **state)
 {
@@ -100,8 +100,10 @@ static void test_accounts(void **state)
          "contoso", "bar", "", "https://proxy.example:8443/az/tables", false, false},
         {"AccountName=contoso;AccountKey=YmFy;TableEndpoint=HTTPS://contoso.table.core.windows.net",
          "contoso", "bar", "", "https://contoso.table.core.windows.net", false, false},
-        {"BlobEndpoint=https://contoso.blob.core.windows.net/;QueueEndpoint=https://contoso.queue.core.windows.net/;"
-         "FileEndpoint=https://contoso.file.core.windows.net/;TableEndpoint=https://contoso.table.core.windows.net/;"
+        {"BlobEndpoint=https://contoso.blob.core.windows.net/;"
+         "QueueEndpoint=https://contoso.queue.core.windows.net/;"
+         "FileEndpoint=https://contoso.file.core.windows.net/;"
+         "TableEndpoint=https://contoso.table.core.windows.net/;"
          "SharedAccessSignature=sv=2022-11-02&ss=t&srt=o&sp=raud&se=2030-01-01T00:00:00Z&sig=a%2Fb%3D",
          "", "", "sv=2022-11-02&ss=t&srt=o&sp=raud&se=2030-01-01T00:00:00Z&sig=a%2Fb%3D",
          "https://contoso.table.core.windows.net", false, false},
@@ -254,7 +256,7 @@ static void test_long_account(void **state)
     buf_release(&text);
 }
 
-/* --- signatures ---------------------------------------------------------------------------------------------- */
+/* --- signatures ----------------------------------------------------------------------------------------- */
 
 static void check_signature(const char *label, const char *key, const char *account_name,
                             enum sign_scheme scheme, const struct sign_request *request,
@@ -382,7 +384,7 @@ static void test_accepted_signatures(void **state)
     settle();
 }
 
-/* --- entities ------------------------------------------------------------------------------------------------ */
+/* --- entities ------------------------------------------------------------------------------------------- */
 
 static struct entity new_entity(struct arena *arena, const char *partition_key, const char *row_key)
 {
@@ -452,8 +454,9 @@ static void test_entity_of_service(void **state)
 {
     static const char text[] =
         "{\"odata.metadata\":\"https://contoso.table.core.windows.net/$metadata#T/@Element\","
-        "\"odata.etag\":\"W/\\\"datetime'2021-08-02T18%3A01%3A40.1925388Z'\\\"\",\"PartitionKey\":\"p\",\"RowKey\":"
-        "\"r\",\"Timestamp@odata.type\":\"Edm.DateTime\",\"Timestamp\":\"2021-08-02T18:01:40.1925388Z\",\"Gone\":null,"
+        "\"odata.etag\":\"W/\\\"datetime'2021-08-02T18%3A01%3A40.1925388Z'\\\"\",\"PartitionKey\":\"p\","
+        "\"RowKey\":\"r\",\"Timestamp@odata.type\":\"Edm.DateTime\","
+        "\"Timestamp\":\"2021-08-02T18:01:40.1925388Z\",\"Gone\":null,"
         "\"Big@odata.type\":\"Edm.Int64\",\"Big\":\"9007199254740993\",\"Ratio\":1.5,\"Int\":-7,\"Yes\":true}";
     const struct json_limits limits = {4, 100};
     struct arena arena = ARENA_INIT(1 << 20);
@@ -669,7 +672,7 @@ static void test_addresses(void **state)
     settle();
 }
 
-/* --- transactions -------------------------------------------------------------------------------------------- */
+/* --- transactions --------------------------------------------------------------------------------------- */
 
 #define ID "00000000-0000-4000-8000-000000000001"
 
@@ -828,8 +831,8 @@ static void test_batch_answers(void **state)
         {"quoted boundary", "Multipart/Mixed; charset=x; boundary=\"batchresponse_c5bb\"",
          HEAD NO_CONTENT TAIL, 1, BATCH_DONE, 0},
         {"quoted inner boundary", BATCH_TYPE,
-         "--batchresponse_c5bb\r\ncontent-type: multipart/mixed; boundary=\"changesetresponse_aef1\"\r\n\r\n" NO_CONTENT
-             TAIL,
+         "--batchresponse_c5bb\r\ncontent-type: multipart/mixed; "
+         "boundary=\"changesetresponse_aef1\"\r\n\r\n" NO_CONTENT TAIL,
          1, BATCH_DONE, 0},
         {"line feeds", BATCH_TYPE,
          "--batchresponse_c5bb\nContent-Type: multipart/mixed; boundary=x_1\n\n--x_1\nContent-Type: "
@@ -843,6 +846,8 @@ static void test_batch_answers(void **state)
          HEAD PART "HTTP/1.1 404 Not Found\r\n\r\nHTTP/1.1 204 No Content\r\n" TAIL, 1, BATCH_FAILED, 404},
         {"an error after successes", BATCH_TYPE, HEAD NO_CONTENT PART "HTTP/1.1 409 Conflict\r\n\r\n" TAIL, 2,
          BATCH_UNCLEAR, 0},
+        {"an error after enough successes", BATCH_TYPE,
+         HEAD NO_CONTENT PART "HTTP/1.1 409 Conflict\r\n\r\n" TAIL, 1, BATCH_UNCLEAR, 0},
         {"too few", BATCH_TYPE, HEAD NO_CONTENT TAIL, 2, BATCH_UNCLEAR, 0},
         {"too many", BATCH_TYPE, HEAD NO_CONTENT NO_CONTENT TAIL, 1, BATCH_UNCLEAR, 0},
         {"none", BATCH_TYPE, HEAD TAIL, 1, BATCH_UNCLEAR, 0},
@@ -922,7 +927,7 @@ static void test_garbled_answers(void **state)
     settle();
 }
 
-/* --- errors -------------------------------------------------------------------------------------------------- */
+/* --- errors --------------------------------------------------------------------------------------------- */
 
 static void test_error_bodies(void **state)
 {
@@ -931,7 +936,8 @@ static void test_error_bodies(void **state)
         size_t index;
     } cases[] = {
         {ERROR_JSON, "EntityAlreadyExists", 2},
-        {"{\"odata.error\":{\"code\":\"ResourceNotFound\",\"message\":{\"lang\":\"en-US\",\"value\":\"The specified "
+        {"{\"odata.error\":{\"code\":\"ResourceNotFound\",\"message\":{\"lang\":\"en-US\","
+         "\"value\":\"The specified "
          "resource does not exist.\\nRequestId:1\\nTime:2021\"}}}",
          "ResourceNotFound", NO_INDEX},
         {"{\"odata.error\":{\"code\":\"InvalidInput\",\"message\":{\"value\":\"99:x\"}}}", "InvalidInput",
@@ -947,10 +953,12 @@ static void test_error_bodies(void **state)
         {"{\"odata.error\":{\"code\":\"Two words\"}}", "", NO_INDEX},
         {"{\"odata.error\":{\"code\":7}}", "7", NO_INDEX},
         {"{\"odata.error\":\"x\"}", "", NO_INDEX},
-        {"<?xml version=\"1.0\" encoding=\"utf-8\"?><Error><Code>AuthorizationFailure</Code><Message>Server failed "
+        {"<?xml version=\"1.0\" encoding=\"utf-8\"?><Error><Code>AuthorizationFailure</Code>"
+         "<Message>Server failed "
          "to authenticate</Message></Error>",
          "AuthorizationFailure", NO_INDEX},
-        {"<?xml version=\"1.0\"?>\r\n<error xmlns=\"http://schemas.microsoft.com/ado/2007/08/dataservices/metadata\">\r\n"
+        {"<?xml version=\"1.0\"?>\r\n"
+         "<error xmlns=\"http://schemas.microsoft.com/ado/2007/08/dataservices/metadata\">\r\n"
          "  <code>OutOfRangeInput</code>\r\n<message>1:x</message></error>",
          "OutOfRangeInput", NO_INDEX},
         {"<m:error><m:code>TableNotFound</m:code></m:error>", "TableNotFound", NO_INDEX},

@@ -18,7 +18,7 @@
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-/* --- answers ------------------------------------------------------------------------------------------------- */
+/* --- answers -------------------------------------------------------------------------------------------- */
 
 #define BATCH_HEAD                                                                                           \
     "HTTP/1.1 202 Accepted\r\nContent-Type: multipart/mixed; boundary=b_1\r\nRetry-After: 5\r\n"             \
@@ -45,7 +45,7 @@
 #define NO_TABLE      FAILED("404 Not Found", "TableNotFound", "0:The table specified does not exist.")
 #define TABLE_CREATED PLAIN("201 Created", "", "{}")
 
-/* --- the client ---------------------------------------------------------------------------------------------- */
+/* --- the client ----------------------------------------------------------------------------------------- */
 
 struct fixture {
     struct table_client *client;
