@@ -106,43 +106,38 @@ static void add_line(struct body *b, struct span rest)
 
 /* --- layout -------------------------------------------------------------------------------------------------- */
 
-/* In the text a tag is nothing, its content is a line. */
+/* In the text every block begins with a blank line. */
+static void begin_block(struct body *b, const char *html)
+{
+    buf_add_text(b->out, b->html ? html : "\n");
+}
+
 static void tagged(struct body *b, const char *begin, struct span content, const char *end)
 {
-    if (b->html)
-        buf_add_text(b->out, begin);
+    begin_block(b, begin);
     add_line(b, content);
     buf_addf(b->out, "%s\n", b->html ? end : "");
 }
 
 static void section(struct body *b, const char *title)
 {
-    if (!b->html)
-        buf_add_char(b->out, '\n');
     tagged(b, "<h2 style=\"font-size:16px;margin:20px 0 6px\">", span_of(title), "</h2>");
-    if (!b->html)
-        buf_add_char(b->out, '\n');
 }
 
 static void notice(struct body *b, const char *text)
 {
     tagged(b, "<p style=\"margin:8px 0;padding:6px 12px;border-left:4px solid #d13438\"><strong>",
            span_of(text), "</strong></p>");
-    if (!b->html)
-        buf_add_char(b->out, '\n');
 }
 
 static void paragraph(struct body *b, const char *text)
 {
-    if (!b->html)
-        buf_add_char(b->out, '\n');
     tagged(b, "<p style=\"margin:16px 0 6px\">", span_of(text), "</p>");
 }
 
 static void begin_rows(struct body *b)
 {
-    if (b->html)
-        buf_add_text(b->out, "<table role=\"presentation\" style=\"border-collapse:collapse\">\n");
+    begin_block(b, "<table role=\"presentation\" style=\"border-collapse:collapse;margin:6px 0\">\n");
 }
 
 static void end_rows(struct body *b)
@@ -362,7 +357,8 @@ static void add_description(struct body *b, struct span description)
         add_parameters(b, top);
     } else {
         section(b, "Their message");
-        buf_add_text(b->out, b->html ? "<p style=\"margin:6px 0;word-break:break-word\">" : INDENT);
+        begin_block(b, "<p style=\"margin:6px 0;word-break:break-word\">");
+        buf_add_text(b->out, b->html ? "" : INDENT);
         add_value_up_to(b, words, INDENT, LIMIT_MAIL_TEXT_BYTES);
         buf_add_text(b->out, b->html ? "</p>\n" : "\n");
     }
@@ -403,8 +399,6 @@ static void add_headline(struct body *b, const struct lead *lead)
     text_add_line(&line, utf8_cut_bytes(offer_name(lead), SUBJECT_PART_BYTES));
     tagged(b, "<h1 style=\"font-size:20px;margin:0 0 12px;word-break:break-word\">", buf_span(&line),
            "</h1>");
-    if (!b->html)
-        buf_add_char(b->out, '\n');
     buf_release(&line);
 }
 

@@ -23,6 +23,7 @@
 #include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Libraries */
@@ -413,13 +414,25 @@ static const struct store_functions FUNCTIONS = {
     .now_ms = now_ms,
 };
 
-/* The file is made by us so that nobody else may read it from the beginning; SQLite gives its log the same mode. */
+/* The file is made by us so that nobody else may read it from the beginning;
+ * SQLite gives its log the same mode.  An existing file is not opened: closing
+ * any descriptor of it would drop the locks that other connections of this
+ * process hold on it (POSIX locks belong to the process), and with those gone
+ * another program could remove the log in use. */
 static enum status make_file(const char *path, struct fail *why)
 {
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
-        return fail_set(why, ST_IO, errno, "cannot open the database '%s'", path);
-    (void)close(fd);
+    struct stat info;
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd >= 0) {
+        (void)close(fd); /* nobody had time to lock it */
+        return ST_OK;
+    }
+    if (errno != EEXIST)
+        return fail_set(why, ST_IO, errno, "cannot make the database '%s'", path);
+    if (lstat(path, &info) != 0)
+        return fail_set(why, ST_IO, errno, "cannot examine the database '%s'", path);
+    if (!S_ISREG(info.st_mode))
+        return fail_set(why, ST_IO, 0, "'%s' is not a regular file", path);
     return ST_OK;
 }
 

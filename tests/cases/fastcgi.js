@@ -37,7 +37,7 @@ function stream(type, content, options = {}) {
   const size = options.size || RECORD_MAX;
   const records = [];
   for (let at = 0; at < bytes.length; at += size) records.push(record(type, bytes.subarray(at, at + size), options));
-  return Buffer.concat([...records, record(type, '', options)]);
+  return Buffer.concat([...records, record(type, '', { ...options, padding: 0 })]); // libfcgi 2.4.2 takes no padding here
 }
 
 // A whole, correct request for POST /leads; `changes` replace or remove parameters.
@@ -84,7 +84,7 @@ function talk(path, pieces, { after = 'wait' } = {}) {
   });
 }
 
-// A connection that stays open; `closed` comes true when the other side has ended it.
+// A connection that stays open.
 function hold(path, bytes) {
   return new Promise((resolve, reject) => {
     const socket = net.connect(path, () => socket.write(bytes, () => resolve(socket)));

@@ -193,9 +193,13 @@ http {
     return result.stdout.split('\n').filter(Boolean).map((line) => JSON.parse(line));
   }
   sqlite(sql) {
-    const result = spawnSync('sqlite3', ['-json', this.file('leads.db'), sql], { encoding: 'utf8' });
+    const result = spawnSync('sqlite3', ['-json', '-cmd', '.timeout 10000', this.file('leads.db'), sql], { encoding: 'utf8' });
     assert.strictEqual(result.status, 0, result.stderr);
     return result.stdout ? JSON.parse(result.stdout) : [];
+  }
+  // Mails that wait for their next try are due now.
+  hurryMails() {
+    this.sqlite("UPDATE entity SET properties = json_set(properties, '$.NextTime', '2000-01-01T00:00:00.000Z') WHERE row_key LIKE '~mail-%'");
   }
   // The rows of the sqlite store, of both tables.
   entities() {
@@ -320,48 +324,70 @@ function certificate(bench, name = 'localhost') {
   return { key, cert };
 }
 
-// An SMTP server; `faults` holds reply errors per step: {mail, rcpt, data} as {code, text}.
+// An SMTP server with TLS and logins (leads, 'pass word').  `faults` says what happens at a step ('greeting', 'auth',
+// 'mail', 'rcpt', 'data', 'dot'): {code} refuses, 'drop' ends the connection, 'hang' leaves it open without an answer;
+// a function of the recipient gives one of these or nothing.  Options: implicit (TLS from the first byte), methods of
+// login (none: no AUTH is offered), hideStarttls, tls (a certificate).
 async function startSmtp(bench, options = {}) {
   const { SMTPServer } = require('smtp-server');
   const { simpleParser } = require('mailparser');
   const tls = options.tls || certificate(bench);
-  const smtp = { mails: [], faults: {}, logins: [], ...tls };
-  const refuse = (fault) => (fault ? Object.assign(new Error(fault.text || 'refused'), { responseCode: fault.code }) : null);
+  const methods = options.methods || ['PLAIN', 'LOGIN'];
+  const smtp = { mails: [], seen: [], faults: {}, logins: [], hanging: 0 };
+
+  // Gives the step its fault, or goes on.
+  function step(name, session, callback, recipient) {
+    smtp.seen.push(name);
+    const fault = typeof smtp.faults[name] === 'function' ? smtp.faults[name](recipient) : smtp.faults[name];
+    const connection = [...server.connections].find((each) => each.session === session);
+    if (fault === 'hang') smtp.hanging++;
+    else if (fault === 'drop') connection._socket.destroy();
+    else if (fault) callback(Object.assign(new Error('refused by the test'), { responseCode: fault.code }));
+    else return callback();
+    return undefined;
+  }
+
   const server = new SMTPServer({
     secure: options.implicit || false,
     key: fs.readFileSync(tls.key), cert: fs.readFileSync(tls.cert),
-    authMethods: options.methods || ['PLAIN', 'LOGIN'],
-    authOptional: true,
+    authMethods: methods, authOptional: true,
     hideSTARTTLS: options.hideStarttls || false,
-    disabledCommands: options.disabled || [],
-    logger: false,
+    disabledCommands: methods.length ? [] : ['AUTH'],
+    disableReverseLookup: true, logger: false, closeTimeout: 100,
+    onConnect(session, callback) { step('greeting', session, callback); },
     onAuth(auth, session, callback) {
       smtp.logins.push(auth.method);
-      callback(auth.username === 'leads' && auth.password === 'pass word' ? null : new Error('no'), { user: auth.username });
+      const good = auth.username === 'leads' && auth.password === 'pass word';
+      step('auth', session, (error) => callback(error || (good ? null : new Error('no such login')), { user: auth.username }));
     },
-    onMailFrom(address, session, callback) { callback(refuse(smtp.faults.mail)); },
+    onMailFrom(address, session, callback) { step('mail', session, callback); },
     onRcptTo(address, session, callback) {
-      const fault = smtp.faults.rcpt;
-      callback(refuse(typeof fault === 'function' ? fault(address.address) : fault));
+      // The package has no hook at DATA itself.
+      const connection = [...server.connections].find((each) => each.session === session);
+      const go = Object.getPrototypeOf(connection).handler_DATA;
+      connection.handler_DATA = (command, done) => step('data', session, (error) => {
+        if (!error) return go.call(connection, command, done);
+        connection.send(error.responseCode, error.message);
+        return done();
+      });
+      step('rcpt', session, callback, address.address);
     },
     onData(stream, session, callback) {
       const chunks = [];
       stream.on('data', (chunk) => chunks.push(chunk));
-      stream.on('end', async () => {
-        if (smtp.faults.drop) {
-          smtp.dropped = (smtp.dropped || 0) + 1;
-          for (const connection of server.connections) connection._socket.destroy();
-          return;
-        }
-        if (smtp.faults.data) return callback(refuse(smtp.faults.data));
+      stream.on('end', () => {
         const raw = Buffer.concat(chunks);
-        smtp.mails.push({ raw, text: raw.toString('latin1'), from: session.envelope.mailFrom.address,
-          to: session.envelope.rcptTo.map((r) => r.address), user: session.user, parsed: await simpleParser(raw) });
-        return callback();
+        smtp.last = raw; // also when it is not accepted
+        step('dot', session, async (error) => {
+          if (error) return callback(error);
+          smtp.mails.push({ raw, text: raw.toString('latin1'), from: session.envelope.mailFrom.address,
+            to: session.envelope.rcptTo.map((r) => r.address), user: session.user, parsed: await simpleParser(raw) });
+          return callback();
+        });
       });
     },
   });
-  server.on('error', () => {});
+  server.on('error', () => {}); // connections that are broken off are part of the tests
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
   smtp.port = server.server.address().port;
   bench.stops.push(() => new Promise((resolve) => server.close(resolve)));

@@ -42,7 +42,7 @@ for (const kind of [{ implicit: true, methods: ['PLAIN'] }, { implicit: false, m
       assert.ok(Math.abs(Date.parse(time.value) - Date.now()) < 60000, time.value);
     }
     assert.strictEqual(CreatedTime.type, 'String');
-    assert.strictEqual(CreatedTime.value, ReceivedTime.value.replace(/0{0,4}Z$/, 'Z'));
+    assert.strictEqual(Date.parse(CreatedTime.value), Date.parse(ReceivedTime.value));
     assert.ok(etag && timestamp);
     const content = crypto.createHash('sha256').update(body).digest('hex').slice(0, 32);
     assert.strictEqual(row.rowKey.split('-')[1], content);

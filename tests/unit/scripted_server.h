@@ -196,7 +196,7 @@ static void play(const struct step *steps, size_t count)
     (void)pthread_mutex_unlock(&server.mutex);
 }
 
-/* Waits until the server has seen so many requests and carried out what it began; then its state can be read. */
+/* Waits until the server has seen so many requests and finished what it began: its state can then be read. */
 static void wait_for_server(size_t requests)
 {
     (void)pthread_mutex_lock(&server.mutex);

@@ -8,10 +8,12 @@
 
 #include <cmocka.h>
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "lib/base/clock.h"
@@ -591,6 +593,27 @@ static void test_offers_directory(void **state)
     assert_int_equal(offer_of_row(row).last_ms, START_MS + 5 * HOUR_MS);
 }
 
+/* Opening a second connection must not cost the first one its locks: without them
+ * another program's end removes the log, and what is written then is lost. */
+static void test_locks_survive_a_second_connection(void **state)
+{
+    struct fixture *f = *state;
+    struct store *second;
+    struct fail why;
+    assert_int_equal(open_store(f, &second, &why), ST_OK);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) { /* locks are seen by other processes only */
+        struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+        int fd = open(f->path, O_RDWR | O_CLOEXEC);
+        _exit(fd >= 0 && fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK ? 0 : 1);
+    }
+    int status = -1;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    store_close(second);
+    assert_int_equal(status, 0);
+}
+
 #define TESTS(set_up_function)                                                                               \
     cmocka_unit_test_setup_teardown(test_new_lead, set_up_function, tear_down),                              \
         cmocka_unit_test_setup_teardown(test_repeats, set_up_function, tear_down),                           \
@@ -609,7 +632,10 @@ static void test_offers_directory(void **state)
 
 int main(void)
 {
-    static const struct CMUnitTest on_sqlite[] = {TESTS(set_up_sqlite)};
+    static const struct CMUnitTest on_sqlite[] = {
+        TESTS(set_up_sqlite),
+        cmocka_unit_test_setup_teardown(test_locks_survive_a_second_connection, set_up_sqlite, tear_down),
+    };
     static const struct CMUnitTest on_table[] = {TESTS(set_up_table)};
     struct fail why;
     if (http_global_init(&why) != ST_OK)

@@ -457,7 +457,8 @@ static void test_entity_of_service(void **state)
         "\"odata.etag\":\"W/\\\"datetime'2021-08-02T18%3A01%3A40.1925388Z'\\\"\",\"PartitionKey\":\"p\","
         "\"RowKey\":\"r\",\"Timestamp@odata.type\":\"Edm.DateTime\","
         "\"Timestamp\":\"2021-08-02T18:01:40.1925388Z\",\"Gone\":null,"
-        "\"Big@odata.type\":\"Edm.Int64\",\"Big\":\"9007199254740993\",\"Ratio\":1.5,\"Int\":-7,\"Yes\":true}";
+        "\"Big@odata.type\":\"Edm.Int64\",\"Big\":\"9007199254740993\","
+        "\"Ratio\":1.5,\"Int\":-7,\"Yes\":true}";
     const struct json_limits limits = {4, 100};
     struct arena arena = ARENA_INIT(1 << 20);
     const struct json *top;

@@ -1,0 +1,893 @@
+/* The base layer: spans, buffers, arena, text, encodings, clock, JSON. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdalign.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/arena.h"
+#include "lib/base/buf.h"
+#include "lib/base/clock.h"
+#include "lib/base/encode.h"
+#include "lib/base/json_read.h"
+#include "lib/base/json_write.h"
+#include "lib/base/limits.h"
+#include "lib/base/text.h"
+
+#define COUNT(table) (sizeof(table) / sizeof(table)[0])
+#define TEXT_MAX     (64u * 1024)
+
+/* So that a row of a table that differs names itself. */
+static void same(const char *row, struct span got, struct span want)
+{
+    if (!span_eq(got, want))
+        fail_msg("%s: got '%.*s', want '%.*s'", row, SPAN_FMT(got), SPAN_FMT(want));
+}
+
+static void same_number(const char *row, long long got, long long want)
+{
+    if (got != want)
+        fail_msg("%s: got %lld, want %lld", row, got, want);
+}
+
+/* --- span ---------------------------------------------------------------------------------------------------- */
+
+static void test_span_compares(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *a, *b;
+        bool eq, eq_nocase, starts, starts_nocase, ends_nocase, has_nocase;
+        int order;
+    } rows[] = {
+        {"", "", true, true, true, true, true, true, 0},
+        {"a", "", false, false, true, true, true, true, 1},
+        {"", "a", false, false, false, false, false, false, -1},
+        {"abc", "ABC", false, true, false, true, true, true, 1},
+        {"abc", "ab", false, false, true, true, false, true, 1},
+        {"abc", "Bc", false, false, false, false, true, true, 1},
+        {"xaBcx", "AbC", false, false, false, false, false, true, 1},
+        {"ab", "abc", false, false, false, false, false, false, -1},
+        {"[", "{", false, false, false, false, false, false, -1},              /* not letters, 32 apart */
+        {"\xC3\xA4", "\xC3\x84", false, false, false, false, false, false, 1}, /* only ASCII folds */
+        {"\x7F", "\x80", false, false, false, false, false, false, -1},        /* bytes are unsigned */
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct span a = span_of(rows[i].a), b = span_of(rows[i].b);
+        int order = span_compare(a, b);
+        same_number(rows[i].a, span_eq(a, b), rows[i].eq);
+        same_number(rows[i].a, span_eq_nocase(a, b), rows[i].eq_nocase);
+        same_number(rows[i].a, span_starts(a, b), rows[i].starts);
+        same_number(rows[i].a, span_starts_nocase(a, b), rows[i].starts_nocase);
+        same_number(rows[i].a, span_ends_nocase(a, b), rows[i].ends_nocase);
+        same_number(rows[i].a, span_has_nocase(a, b), rows[i].has_nocase);
+        same_number(rows[i].a, (order > 0) - (order < 0), rows[i].order);
+    }
+    assert_true(span_eq(SPAN_LIT("a\0b"), ((struct span){"a\0b", 3})));
+    assert_false(span_eq(SPAN_LIT("a\0b"), SPAN_LIT("a\0c")));
+    assert_true(span_eq((struct span){0}, SPAN_LIT("")));
+}
+
+static void test_span_parts(void **state)
+{
+    (void)state;
+    struct span s = SPAN_LIT("a.b.c");
+    assert_int_equal(span_find(s, '.'), 1);
+    assert_int_equal(span_find_last(s, '.'), 3);
+    assert_true(span_find(s, 'x') == SPAN_NONE && span_find_last(s, 'x') == SPAN_NONE);
+    assert_true(span_find((struct span){0}, '.') == SPAN_NONE);
+    same("cut", span_cut(s, 2, 1), SPAN_LIT("b"));
+    same("cut past the end", span_cut(s, 4, SIZE_MAX), SPAN_LIT("c"));
+    same("cut behind the end", span_cut(s, 9, 1), SPAN_LIT(""));
+    same("from", span_from(s, 4), SPAN_LIT("c"));
+    same("from behind the end", span_from(s, 6), SPAN_LIT(""));
+    same("trim", span_trim(SPAN_LIT(" \t\r\na b\n\r\t ")), SPAN_LIT("a b"));
+    same("trim all", span_trim(SPAN_LIT(" \t\r\n")), SPAN_LIT(""));
+    same("trim leaves other white space", span_trim(SPAN_LIT("\v\xC2\xA0")), SPAN_LIT("\v\xC2\xA0"));
+    assert_int_equal(span_of(NULL).len, 0);
+}
+
+static void test_span_next(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *parts; /* each part in brackets */
+    } rows[] = {
+        {"", "[]"}, {"a", "[a]"}, {"a,b", "[a][b]"}, {",", "[][]"}, {"a,,b,", "[a][][b][]"},
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct buf got = BUF_INIT(64);
+        struct span rest = span_of(rows[i].text), part;
+        while (span_next(&rest, ',', &part))
+            buf_addf(&got, "[%.*s]", SPAN_FMT(part));
+        assert_false(span_next(&rest, ',', &part));
+        same(rows[i].text, buf_span(&got), span_of(rows[i].parts));
+        buf_release(&got);
+    }
+}
+
+static void test_span_to_u64(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        uint64_t max;
+        bool ok;
+        uint64_t value;
+    } rows[] = {
+        {"0", 0, true, 0},
+        {"007", 7, true, 7},
+        {"99", 100, true, 99},
+        {"100", 100, true, 100},
+        {"101", 100, false, 0},
+        {"18446744073709551615", UINT64_MAX, true, UINT64_MAX},
+        {"18446744073709551616", UINT64_MAX, false, 0},
+        {"99999999999999999999", UINT64_MAX, false, 0},
+        {"", 9, false, 0},
+        {"-1", 9, false, 0},
+        {"+1", 9, false, 0},
+        {" 1", 9, false, 0},
+        {"1 ", 9, false, 0},
+        {"0x1", 99, false, 0},
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        uint64_t value = 0;
+        same_number(rows[i].text, span_to_u64(span_of(rows[i].text), rows[i].max, &value), rows[i].ok);
+        assert_true(value == rows[i].value);
+    }
+}
+
+/* --- buf ----------------------------------------------------------------------------------------------------- */
+
+static void test_buf_limit(void **state)
+{
+    (void)state;
+    for (size_t len = 999; len <= 1001; len++) {
+        struct buf b = BUF_INIT(1000);
+        struct fail why;
+        for (size_t i = 0; i < len; i++)
+            buf_add_char(&b, 'x');
+        same_number("length", (long long)b.len, len > 1000 ? 1000 : (long long)len);
+        assert_int_equal(b.data[b.len], '\0');
+        assert_int_equal(buf_status(&b, "the text", &why), len > 1000 ? ST_TOO_LARGE : ST_OK);
+        if (len > 1000)
+            assert_string_equal(why.text, "the text is longer than 1000 bytes");
+        buf_release(&b);
+    }
+}
+
+static void test_buf_error_sticks(void **state)
+{
+    (void)state;
+    struct buf b = BUF_INIT(4);
+    buf_add_text(&b, "abc");
+    buf_addf(&b, "%d", 10); /* one too long: nothing of it is added */
+    buf_add_char(&b, 'd');
+    buf_add(&b, (struct span){0});
+    assert_null(buf_reserve(&b, 0));
+    same("kept", buf_span(&b), SPAN_LIT("abc"));
+    assert_int_equal(b.error, ST_TOO_LARGE);
+    buf_reset(&b);
+    buf_addf(&b, "%s", "abcd");
+    assert_int_equal(b.error, ST_OK);
+    same("after reset", buf_span(&b), SPAN_LIT("abcd"));
+    buf_release_secret(&b);
+    assert_null(b.data);
+    buf_add_text(&b, "abcd"); /* the limit survives */
+    buf_add_text(&b, "e");
+    assert_int_equal(b.error, ST_TOO_LARGE);
+    buf_release(&b);
+    buf_release(&b);
+}
+
+static void test_buf_reserve(void **state)
+{
+    (void)state;
+    struct buf b = BUF_INIT(8);
+    char *at = buf_reserve(&b, 8);
+    assert_non_null(at);
+    memcpy(at, "12345678", 8);
+    buf_advance(&b, 3); /* fewer than were asked for */
+    same("advance", buf_span(&b), SPAN_LIT("123"));
+    assert_null(buf_reserve(&b, SIZE_MAX));
+    assert_int_equal(b.error, ST_TOO_LARGE);
+    buf_release(&b);
+}
+
+/* --- arena --------------------------------------------------------------------------------------------------- */
+
+static void test_arena_limit(void **state)
+{
+    (void)state;
+    enum { UNIT = alignof(max_align_t), LIMIT = 64 * UNIT };
+    struct arena a = ARENA_INIT(LIMIT);
+    assert_non_null(arena_alloc(&a, LIMIT - UNIT));
+    assert_null(arena_alloc(&a, UNIT + 1));
+    assert_non_null(arena_alloc(&a, UNIT));
+    assert_int_equal(a.used, LIMIT);
+    assert_null(arena_alloc(&a, 1));
+    arena_reset(&a);
+    assert_non_null(arena_alloc(&a, LIMIT));
+    assert_null(arena_alloc(&a, SIZE_MAX));
+    assert_null(arena_array(&a, SIZE_MAX / 2, 4));
+    arena_release(&a);
+    assert_null(a.blocks);
+    assert_null(arena_alloc(&a, LIMIT + 1));
+    arena_release(&a);
+}
+
+static void test_arena_memory(void **state)
+{
+    (void)state;
+    struct arena a = ARENA_INIT(1024 * 1024);
+    struct span copy;
+    for (int round = 0; round < 3; round++) { /* small, larger than a block, again from kept blocks */
+        for (size_t size = 1; size < 100000; size = size * 3 + 1) {
+            char *memory = arena_alloc(&a, size);
+            assert_non_null(memory);
+            assert_int_equal((uintptr_t)memory % alignof(max_align_t), 0);
+            for (size_t i = 0; i < size; i++)
+                assert_int_equal(memory[i], 0);
+            memset(memory, 'x', size);
+        }
+        arena_reset(&a);
+    }
+    assert_true(arena_copy(&a, SPAN_LIT("a\0b"), &copy));
+    same("copy", copy, SPAN_LIT("a\0b"));
+    assert_int_equal(copy.ptr[copy.len], '\0');
+    assert_true(arena_copy(&a, (struct span){0}, &copy));
+    assert_non_null(copy.ptr);
+    assert_int_equal(copy.len, 0);
+    arena_release(&a);
+}
+
+/* --- text ---------------------------------------------------------------------------------------------------- */
+
+static void test_utf8(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        size_t fault; /* SPAN_NONE: well-formed */
+    } rows[] = {
+        {"", SPAN_NONE},
+        {"a", SPAN_NONE},
+        {"\x7F\xC2\x80\xDF\xBF", SPAN_NONE},
+        {"\xE0\xA0\x80\xED\x9F\xBF\xEE\x80\x80\xEF\xBF\xBF", SPAN_NONE},
+        {"\xF0\x90\x80\x80\xF4\x8F\xBF\xBF", SPAN_NONE},
+        {"\x80", 0},                 /* a continuation alone */
+        {"a\xBF", 1},                /* the same later */
+        {"ab\xC2", 2},               /* cut off */
+        {"\xE2\x82", 0},             /* cut off */
+        {"\xF0\x9F\x98", 0},         /* cut off */
+        {"\xC2\x41", 0},             /* no continuation */
+        {"\xE2\x82\x41", 0},         /* no continuation */
+        {"\xC0\x80", 0},             /* overlong U+0000 */
+        {"\xC1\xBF", 0},             /* overlong */
+        {"\xE0\x9F\xBF", 0},         /* overlong */
+        {"\xF0\x8F\xBF\xBF", 0},     /* overlong */
+        {"\xED\xA0\x80", 0},         /* U+D800 */
+        {"\xED\xBF\xBF", 0},         /* U+DFFF */
+        {"\xF4\x90\x80\x80", 0},     /* U+110000 */
+        {"\xF7\xBF\xBF\xBF", 0},     /* above */
+        {"\xF8\x88\x80\x80\x80", 0}, /* five bytes */
+        {"\xFE", 0},
+        {"ok \xF0\x9F\x98\x80 \xFF", 8},
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        size_t offset = SPAN_NONE;
+        bool valid = utf8_is_valid(span_of(rows[i].text), &offset);
+        same_number(rows[i].text, valid, rows[i].fault == SPAN_NONE);
+        assert_true(offset == rows[i].fault);
+    }
+    assert_true(utf8_is_valid(SPAN_LIT("a\0b"), NULL));
+    assert_false(utf8_is_valid(SPAN_LIT("\xFF"), NULL));
+}
+
+/* Every scalar value is written and read back; all else is refused by the reader. */
+static void test_utf8_all_codes(void **state)
+{
+    (void)state;
+    struct buf b = BUF_INIT(8);
+    for (uint32_t code = 0; code <= 0x10FFFF; code++) {
+        uint32_t back = code + 1;
+        bool is_surrogate = code >= 0xD800 && code <= 0xDFFF;
+        buf_reset(&b);
+        utf8_add(&b, code);
+        size_t len = utf8_decode(buf_span(&b), &back);
+        if (is_surrogate ? len != 0 : len != b.len || back != code)
+            fail_msg("U+%04X: got U+%04X in %zu bytes", (unsigned int)code, (unsigned int)back, len);
+        if (!is_surrogate && utf16_units(buf_span(&b)) != (code > 0xFFFF ? 2 : 1))
+            fail_msg("U+%04X: wrong number of UTF-16 units", (unsigned int)code);
+    }
+    buf_release(&b);
+}
+
+static void test_utf8_cut(void **state)
+{
+    (void)state;
+    /* 1, 2, 3 and 4 bytes; 1, 1, 1 and 2 units */
+    struct span s = SPAN_LIT("a\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80");
+    static const size_t by_bytes[] = {0, 1, 1, 3, 3, 3, 6, 6, 6, 6, 10, 10};
+    static const size_t by_units[] = {0, 1, 3, 6, 6, 10, 10};
+    assert_int_equal(utf16_units(s), 5);
+    for (size_t i = 0; i < COUNT(by_bytes); i++)
+        same_number("bytes", (long long)utf8_cut_bytes(s, i).len, (long long)by_bytes[i]);
+    for (size_t i = 0; i < COUNT(by_units); i++)
+        same_number("units", (long long)utf8_cut_units(s, i).len, (long long)by_units[i]);
+}
+
+static void test_text_line(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *want;
+    } rows[] = {
+        {"", ""},
+        {"plain \xC3\xA9 \xF0\x9F\x98\x80", "plain \xC3\xA9 \xF0\x9F\x98\x80"},
+        {"a\r\nb\tc", "a  b c"},
+        {"\x1B[2J\x07\x7F", "\xEF\xBF\xBD[2J\xEF\xBF\xBD\xEF\xBF\xBD"},
+        {"\xC2\x9B", "\xEF\xBF\xBD"},     /* C1: the other way to begin a terminal sequence */
+        {"\xE2\x80\xA8", "\xEF\xBF\xBD"}, /* line separator */
+        {"\xE2\x80\xAE"
+         "b",
+         "\xEF\xBF\xBD"
+         "b"}, /* right-to-left override */
+        {"\xE2\x81\xA6\xE2\x80\x8B", "\xEF\xBF\xBD\xEF\xBF\xBD"},
+        {"\xEF\xBB\xBF", "\xEF\xBF\xBD"},
+        {"a\xFF\xC3", "a\xEF\xBF\xBD\xEF\xBF\xBD"},
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct buf out = BUF_INIT(TEXT_MAX);
+        text_add_line(&out, span_of(rows[i].text));
+        same(rows[i].text, buf_span(&out), span_of(rows[i].want));
+        buf_release(&out);
+    }
+}
+
+/* --- encode -------------------------------------------------------------------------------------------------- */
+
+static void test_hex(void **state)
+{
+    (void)state;
+    char text[9];
+    hex_write((const unsigned char *)"\x00\x9F\xA0\xFF", 4, text);
+    assert_string_equal(text, "009fa0ff");
+    hex_write(NULL, 0, text);
+    assert_string_equal(text, "");
+}
+
+static void test_base64(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *plain, *coded;
+    } rows[] = {
+        /* RFC 4648 section 10 */
+        {"", ""},
+        {"f", "Zg=="},
+        {"fo", "Zm8="},
+        {"foo", "Zm9v"},
+        {"foob", "Zm9vYg=="},
+        {"fooba", "Zm9vYmE="},
+        {"foobar", "Zm9vYmFy"},
+        {"\xFB\xFF\xFE", "+//+"},
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct buf out = BUF_INIT(TEXT_MAX);
+        base64_add(&out, span_of(rows[i].plain));
+        same(rows[i].plain, buf_span(&out), span_of(rows[i].coded));
+        buf_reset(&out);
+        assert_int_equal(base64_decode(&out, span_of(rows[i].coded), NULL), ST_OK);
+        same(rows[i].coded, buf_span(&out), span_of(rows[i].plain));
+        buf_release(&out);
+    }
+}
+
+static void test_base64_refuses(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        enum status status;
+        const char *want; /* decoded, or the message */
+    } rows[] = {
+        {"Zg", ST_OK, "f"},
+        {"Zm8", ST_OK, "fo"},
+        {"Z", ST_INVALID, "not base64: wrong length"},
+        {"Zm9vY", ST_INVALID, "not base64: wrong length"},
+        {"Zg=", ST_INVALID, "not base64: wrong length"},
+        {"Zm9v=", ST_INVALID, "not base64: wrong length"},
+        {"=", ST_INVALID, "not base64: wrong length"},
+        {"====", ST_INVALID, "not base64: bad character at offset 0"},
+        {"Zg==Zg==", ST_INVALID, "not base64: bad character at offset 2"},
+        {"Zm 9", ST_INVALID, "not base64: bad character at offset 2"},
+        {"Zm-_", ST_INVALID, "not base64: bad character at offset 2"},
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct buf out = BUF_INIT(TEXT_MAX);
+        struct fail why = {0};
+        same_number(rows[i].text, base64_decode(&out, span_of(rows[i].text), &why), rows[i].status);
+        same(rows[i].text, rows[i].status == ST_OK ? buf_span(&out) : span_of(why.text),
+             span_of(rows[i].want));
+        buf_release(&out);
+    }
+}
+
+static void test_percent(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *stays, *space;
+    } rows[] = {
+        {"", "", ""},
+        {"a+b", "a+b", "a b"},
+        {"%41%7e%2B", "A~+", "A~+"},
+        {"%e2%82%AC", "\xE2\x82\xAC", "\xE2\x82\xAC"},
+        {"100%", "100%", "100%"},
+        {"%4", "%4", "%4"},
+        {"%zz%4g", "%zz%4g", "%zz%4g"},
+        {"%%41", "%A", "%A"},
+        {"%2541", "%41", "%41"}, /* once only */
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct buf out = BUF_INIT(TEXT_MAX);
+        percent_decode(&out, span_of(rows[i].text), PLUS_STAYS);
+        same(rows[i].text, buf_span(&out), span_of(rows[i].stays));
+        buf_reset(&out);
+        percent_decode(&out, span_of(rows[i].text), PLUS_IS_SPACE);
+        same(rows[i].text, buf_span(&out), span_of(rows[i].space));
+        buf_release(&out);
+    }
+    struct buf out = BUF_INIT(TEXT_MAX), back = BUF_INIT(TEXT_MAX);
+    percent_add(&out, SPAN_LIT("aZ09-._~ /%+\xFF\0"));
+    same("encode", buf_span(&out), SPAN_LIT("aZ09-._~%20%2F%25%2B%FF%00"));
+    percent_decode(&back, buf_span(&out), PLUS_STAYS);
+    same("and back", buf_span(&back), SPAN_LIT("aZ09-._~ /%+\xFF\0"));
+    buf_release(&out);
+    buf_release(&back);
+}
+
+/* --- clock --------------------------------------------------------------------------------------------------- */
+
+static void test_clock_formats(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t wall_ms;
+        const char *http, *iso;
+    } rows[] = {
+        {1255290759123, "Sun, 11 Oct 2009 19:52:39 GMT", "2009-10-11T19:52:39.123Z"},
+        {0, "Thu, 01 Jan 1970 00:00:00 GMT", "1970-01-01T00:00:00.000Z"},
+        {-1, "Wed, 31 Dec 1969 23:59:59 GMT", "1969-12-31T23:59:59.999Z"},
+        {951782400000, "Tue, 29 Feb 2000 00:00:00 GMT", "2000-02-29T00:00:00.000Z"},
+        {-11644473600000, "Mon, 01 Jan 1601 00:00:00 GMT", "1601-01-01T00:00:00.000Z"},
+        {253402300799999, "Fri, 31 Dec 9999 23:59:59 GMT", "9999-12-31T23:59:59.999Z"},
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        char text[CLOCK_TEXT_BYTES];
+        int64_t back = 0;
+        clock_http_date(rows[i].wall_ms, text);
+        assert_string_equal(text, rows[i].http);
+        assert_true(clock_parse_http_date(span_of(text), &back));
+        same_number(rows[i].http, back, rows[i].wall_ms - ((rows[i].wall_ms % 1000 + 1000) % 1000));
+        clock_iso_time(rows[i].wall_ms, text);
+        assert_string_equal(text, rows[i].iso);
+        assert_true(clock_parse_iso_time(span_of(text), &back));
+        same_number(rows[i].iso, back, rows[i].wall_ms);
+    }
+    char text[CLOCK_TEXT_BYTES];
+    clock_mail_date(1255290759123, text);
+    assert_string_equal(text, "Sun, 11 Oct 2009 19:52:39 +0000");
+    clock_iso_time(INT64_MAX, text); /* out of range: some text, no overrun */
+    assert_true(strlen(text) < CLOCK_TEXT_BYTES);
+}
+
+static void test_clock_parse(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        bool http, iso;
+        int64_t wall_ms;
+    } rows[] = {
+        {"2009-10-11T19:52:39Z", false, true, 1255290759000},
+        {"2009-10-11T19:52:39.1Z", false, true, 1255290759100},
+        {"2009-10-11T19:52:39.1234567Z", false, true, 1255290759123},
+        {"2000-02-29T00:00:00Z", false, true, 951782400000},
+        {"2009-10-11T19:52:39.12345678Z", false, false, 0},
+        {"2009-10-11T19:52:39.Z", false, false, 0},
+        {"2009-10-11T19:52:39", false, false, 0},
+        {"2009-10-11T19:52:39+00:00", false, false, 0},
+        {"2009-10-11 19:52:39Z", false, false, 0},
+        {"2009-10-11T19:52:39Zx", false, false, 0},
+        {"2009-02-29T00:00:00Z", false, false, 0},
+        {"2009-04-31T00:00:00Z", false, false, 0},
+        {"2009-00-01T00:00:00Z", false, false, 0},
+        {"2009-13-01T00:00:00Z", false, false, 0},
+        {"2009-01-00T00:00:00Z", false, false, 0},
+        {"2009-01-01T24:00:00Z", false, false, 0},
+        {"2009-01-01T00:60:00Z", false, false, 0},
+        {"2009-01-01T00:00:61Z", false, false, 0},
+        {"1600-12-31T23:59:59Z", false, false, 0},
+        {"+009-01-01T00:00:00Z", false, false, 0},
+        {"20091-01-01T00:00:00Z", false, false, 0},
+        {"Sun, 11 Oct 2009 19:52:39 GMT", true, false, 1255290759000},
+        {"Sun, 11 Oct 2009 19:52:39 UTC", false, false, 0},
+        {"Sun, 11 oct 2009 19:52:39 GMT", false, false, 0},
+        {"Sun, 31 Feb 2009 19:52:39 GMT", false, false, 0},
+        {"Sun, 11 Oct 2009 19:52:39 GMT ", false, false, 0},
+        {"Sunday, 11-Oct-09 19:52:39 GMT", false, false, 0},
+        {"Sun Oct 11 19:52:39 2009", false, false, 0},
+        {"", false, false, 0},
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        int64_t wall_ms = 0;
+        same_number(rows[i].text, clock_parse_http_date(span_of(rows[i].text), &wall_ms), rows[i].http);
+        same_number(rows[i].text, clock_parse_iso_time(span_of(rows[i].text), &wall_ms), rows[i].iso);
+        same_number(rows[i].text, wall_ms, rows[i].wall_ms);
+    }
+}
+
+static void test_clock_runs(void **state)
+{
+    (void)state;
+    int64_t before = clock_monotonic_ms();
+    assert_true(clock_monotonic_ms() >= before);
+    assert_true(clock_wall_ms() > 1700000000000); /* the program is younger than 2023 */
+}
+
+/* --- reading JSON -------------------------------------------------------------------------------------------- */
+
+static const struct json_limits SMALL = {.depth = 3, .values = 10};
+
+static void test_json_read(void **state)
+{
+    (void)state;
+    struct arena a = ARENA_INIT(TEXT_MAX);
+    const struct json *top;
+    struct span text =
+        SPAN_LIT(" {\"s\":\"a\\n\\u00e9\\ud83d\\ude00\\/\\\"\",\"n\":-0.50e+400,\"t\":true,\"f\":false,"
+                 "\"z\":null,\"o\":{\"x\":1},\"e\":\"\",\"s\":\"second\"}\r\n");
+    assert_int_equal(json_read(text, &SMALL, &a, &top, NULL, NULL), ST_OK);
+    assert_int_equal(top->kind, JSON_OBJECT);
+    same("escapes", json_text(top, "s"), SPAN_LIT("a\n\xC3\xA9\xF0\x9F\x98\x80/\""));
+    same("a number keeps its text", json_text(top, "n"), SPAN_LIT("-0.50e+400"));
+    assert_int_equal(json_member(top, "t")->kind, JSON_TRUE);
+    assert_int_equal(json_member(top, "f")->kind, JSON_FALSE);
+    assert_int_equal(json_member(top, "z")->kind, JSON_NULL);
+    same("not a text", json_text(top, "t"), SPAN_LIT(""));
+    same("inner", json_text(json_member(top, "o"), "x"), SPAN_LIT("1"));
+    assert_int_equal(json_member(top, "e")->kind, JSON_STRING);
+    assert_null(json_member(top, "S")); /* exact names */
+    assert_null(json_member(NULL, "s"));
+    same("nothing", json_text(NULL, "s"), SPAN_LIT(""));
+    size_t count = 0; /* both members of one name are there */
+    for (const struct json *m = top->first; m; m = m->next)
+        count += span_eq(m->name, SPAN_LIT("s"));
+    assert_int_equal(count, 2);
+    arena_release(&a);
+}
+
+static void test_json_read_nesting(void **state)
+{
+    (void)state;
+    struct arena a = ARENA_INIT(TEXT_MAX);
+    const struct json *top;
+    assert_int_equal(json_read(SPAN_LIT("{\"\":[{},[],\"x\"],\"b\":2}"), &SMALL, &a, &top, NULL, NULL),
+                     ST_OK);
+    const struct json *list = top->first;
+    same("the empty name", list->name, SPAN_LIT(""));
+    assert_int_equal(list->kind, JSON_ARRAY);
+    assert_int_equal(list->first->kind, JSON_OBJECT);
+    assert_null(list->first->first);
+    assert_int_equal(list->first->next->kind, JSON_ARRAY);
+    same("element", list->first->next->next->text, SPAN_LIT("x"));
+    assert_null(list->first->next->next->next);
+    same("after it", list->next->name, SPAN_LIT("b"));
+    arena_release(&a);
+}
+
+#define SYNTAX  "syntax error"
+#define EARLY   "ends too early"
+#define NO_OBJ  "not a JSON object"
+#define LONE    "lone surrogate in a string"
+#define NUL     "U+0000 in a string"
+#define NO_UTF8 NULL
+
+static void test_json_refuses(void **state)
+{
+    (void)state;
+    static const struct {
+        struct span text;
+        enum status status;
+        size_t offset;
+        const char *reason;
+    } rows[] = {
+#define ROW(text, status, offset, reason) {{(text), sizeof(text) - 1}, (status), (offset), (reason)}
+        ROW("", ST_INVALID, 0, EARLY),
+        ROW(" \n", ST_INVALID, 2, EARLY),
+        ROW("{", ST_INVALID, 1, EARLY),
+        ROW("{\"a", ST_INVALID, 3, EARLY),
+        ROW("{\"a\"", ST_INVALID, 4, EARLY),
+        ROW("{\"a\":", ST_INVALID, 5, EARLY),
+        ROW("{\"a\":1", ST_INVALID, 6, EARLY),
+        ROW("{\"a\":tru", ST_INVALID, 8, EARLY),
+        ROW("{\"a\":1,", ST_INVALID, 7, EARLY),
+        ROW("{\"a\":[1", ST_INVALID, 7, EARLY),
+        ROW("{\"a\":\"x\\", ST_INVALID, 8, EARLY),
+        ROW("{\"a\":1 \"b\":2}", ST_INVALID, 7, SYNTAX), /* missing comma: where the next name begins */
+        ROW("{\"a\":\"x\"\n  \"bcdef\":2}", ST_INVALID, 11, SYNTAX),
+        ROW("{\"a\":\"x\" \"\":2}", ST_INVALID, 9, SYNTAX),
+        ROW("{\"a\":\"\\n\" \"\\n\":2}", ST_INVALID, 10, SYNTAX),
+        ROW("{\"a\":{} {}}", ST_INVALID, 8, SYNTAX),
+        ROW("{\"a\" 1}", ST_INVALID, 5, SYNTAX),
+        ROW("{\"a\",1}", ST_INVALID, 4, SYNTAX),
+        ROW("{\"a\":,}", ST_INVALID, 5, SYNTAX),
+        ROW("{\"a\"::1}", ST_INVALID, 5, SYNTAX),
+        ROW("{\"a\":1:2}", ST_INVALID, 6, SYNTAX),
+        ROW("{\"a\":1,}", ST_INVALID, 7, SYNTAX),
+        ROW("{\"a\":1,,\"b\":2}", ST_INVALID, 7, SYNTAX),
+        ROW("{,\"a\":1}", ST_INVALID, 1, SYNTAX),
+        ROW("{1:2}", ST_INVALID, 1, SYNTAX),
+        ROW("{\"a\":[,1]}", ST_INVALID, 6, SYNTAX),
+        ROW("{\"a\":[1}}", ST_INVALID, 7, SYNTAX),
+        ROW("{\"a\":1]", ST_INVALID, 6, SYNTAX),
+        ROW("{'a':1}", ST_INVALID, 1, SYNTAX),
+        ROW("{a:1}", ST_INVALID, 1, SYNTAX),
+        ROW("{\"a\":01}", ST_INVALID, 6, SYNTAX),
+        ROW("{\"a\":1.}", ST_INVALID, 5, SYNTAX),
+        ROW("{\"a\":+1}", ST_INVALID, 5, SYNTAX),
+        ROW("{\"a\":NaN}", ST_INVALID, 5, SYNTAX),
+        ROW("{\"a\":True}", ST_INVALID, 5, SYNTAX),
+        ROW("{\"a\":truefalse}", ST_INVALID, 9, SYNTAX),
+        ROW("{/**/\"a\":1}", ST_INVALID, 1, SYNTAX),
+        ROW("{\"a\":1}//", ST_INVALID, 7, SYNTAX),
+        ROW("{} {}", ST_INVALID, 3, SYNTAX),
+        ROW("{},", ST_INVALID, 2, SYNTAX),
+        ROW("{}\0", ST_INVALID, 2, SYNTAX),
+        ROW("{\v}", ST_INVALID, 1, SYNTAX),
+        ROW("{}\f", ST_INVALID, 2, SYNTAX),
+        ROW("\xEF\xBB\xBF{}", ST_INVALID, 0, SYNTAX),
+        ROW("{\"a\":\"x\ny\"}", ST_INVALID, 7, SYNTAX),
+        ROW("{\"a\":\"x\0y\"}", ST_INVALID, 7, SYNTAX),
+        ROW("{\"a\":\"\\\"\\qy\"}", ST_INVALID, 8, SYNTAX),
+        ROW("{\"a\":\"x\\u12G4\"}", ST_INVALID, 7, SYNTAX),
+        ROW("{\"a\":\"x\\u12\"}", ST_INVALID, 7, SYNTAX),
+        ROW("{\"a\tb\":1}", ST_INVALID, 3, SYNTAX),
+        ROW("[]", ST_INVALID, 0, NO_OBJ),
+        ROW("[{\"a\":1}]", ST_INVALID, 0, NO_OBJ),
+        ROW("\"a\"", ST_INVALID, 0, NO_OBJ),
+        ROW("12", ST_INVALID, 0, NO_OBJ),
+        ROW("12 ", ST_INVALID, 0, NO_OBJ),
+        ROW("null", ST_INVALID, 0, NO_OBJ),
+        ROW("{\"a\":\"\\u0000\"}", ST_INVALID, 6, NUL),
+        ROW("{\"a\\u0000\":1}", ST_INVALID, 3, NUL),
+        ROW("{\"a\":\"\\ud800\"}", ST_INVALID, 6, LONE),
+        ROW("{\"a\":\"\\uDFFF\"}", ST_INVALID, 6, LONE),
+        ROW("{\"a\":\"\\ud800x\"}", ST_INVALID, 6, LONE),
+        ROW("{\"a\":\"\\ud800\\u0041\"}", ST_INVALID, 6, LONE),
+        ROW("{\"a\":\"\\ud800\\ud800\\udc00\"}", ST_INVALID, 6, LONE),
+        ROW("{\"a\":\"\\udc00\\ud800\"}", ST_INVALID, 6, LONE),
+        ROW("{\"\\ud800\":1}", ST_INVALID, 2, LONE),
+        ROW("{\"a\":\"\\\\\\ud800\"}", ST_INVALID, 8, LONE),
+        ROW("{\"a\":\"\xC0\xAF\"}", ST_INVALID, 6, NO_UTF8),
+        ROW("{\"a\":\"\xED\xA0\x80\"}", ST_INVALID, 6, NO_UTF8),
+        ROW("{\"a\":\"\xF4\x90\x80\x80\"}", ST_INVALID, 6, NO_UTF8),
+        ROW("{\"\xFF\":1}", ST_INVALID, 2, NO_UTF8),
+        ROW("{\"a\":[[[]]]}", ST_TOO_LARGE, 7, "nested too deeply"),
+        ROW("{\"a\":{\"b\":{\"c\":{}}}}", ST_TOO_LARGE, 15, "nested too deeply"),
+#undef ROW
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct arena a = ARENA_INIT(TEXT_MAX);
+        const struct json *top;
+        struct fail why = {0};
+        size_t offset = SPAN_NONE;
+        char want[sizeof why.text];
+        same_number(rows[i].text.ptr, json_read(rows[i].text, &SMALL, &a, &top, &offset, &why),
+                    rows[i].status);
+        same_number(rows[i].text.ptr, (long long)offset, (long long)rows[i].offset);
+        if (rows[i].reason)
+            (void)snprintf(want, sizeof want, "invalid JSON: %s at byte %zu", rows[i].reason, offset);
+        else
+            (void)snprintf(want, sizeof want, "invalid UTF-8 at byte %zu", offset);
+        same(rows[i].text.ptr, span_of(why.text), span_of(want));
+        arena_release(&a);
+    }
+}
+
+static void test_json_escapes_that_are_fine(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *want;
+    } rows[] = {
+        {"{\"a\":\"\\\\u0000\"}", "\\u0000"}, /* an escaped backslash, then text */
+        {"{\"a\":\"\\\\ud800\"}", "\\ud800"},
+        {"{\"a\":\"\\\\\\\\ud800\"}", "\\\\ud800"},
+        {"{\"a\":\"\\ud7ff\\ue000\"}", "\xED\x9F\xBF\xEE\x80\x80"}, /* the neighbours of the surrogates */
+        {"{\"a\":\"\\uD800\\uDC00\"}", "\xF0\x90\x80\x80"},
+        {"{\"a\":\"\\uDBFF\\udfff\"}", "\xF4\x8F\xBF\xBF"},
+        {"{\"a\":\"\\u0001\\b\\f\\r\\t\"}", "\x01\b\f\r\t"},
+        {"{\"a\":\"\x7F\"}", "\x7F"},
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct arena a = ARENA_INIT(TEXT_MAX);
+        const struct json *top;
+        assert_int_equal(json_read(span_of(rows[i].text), &SMALL, &a, &top, NULL, NULL), ST_OK);
+        same(rows[i].text, json_text(top, "a"), span_of(rows[i].want));
+        arena_release(&a);
+    }
+}
+
+/* {"a":[1,1,...]}: the object, the array and its elements count. */
+static enum status read_values(size_t values, size_t *offset)
+{
+    struct arena a = ARENA_INIT(TEXT_MAX);
+    struct buf text = BUF_INIT(TEXT_MAX);
+    const struct json *top;
+    buf_add_text(&text, "{\"a\":[");
+    for (size_t i = 2; i < values; i++)
+        buf_add_text(&text, i == 2 ? "1" : ",1");
+    buf_add_text(&text, "]}");
+    enum status status = json_read(buf_span(&text), &SMALL, &a, &top, offset, NULL);
+    buf_release(&text);
+    arena_release(&a);
+    return status;
+}
+
+static enum status read_depth(size_t depth, size_t limit)
+{
+    struct arena a = ARENA_INIT(TEXT_MAX);
+    struct buf text = BUF_INIT(TEXT_MAX);
+    const struct json_limits limits = {.depth = limit, .values = 1000};
+    const struct json *top;
+    buf_add_text(&text, "{\"a\":");
+    for (size_t i = 1; i < depth; i++)
+        buf_add_char(&text, '[');
+    buf_add_text(&text, depth == 1 ? "1" : "");
+    for (size_t i = 1; i < depth; i++)
+        buf_add_char(&text, ']');
+    buf_add_char(&text, '}');
+    enum status status = json_read(buf_span(&text), &limits, &a, &top, NULL, NULL);
+    buf_release(&text);
+    arena_release(&a);
+    return status;
+}
+
+static void test_json_limits(void **state)
+{
+    (void)state;
+    size_t offset = 0;
+    assert_int_equal(read_values(9, &offset), ST_OK);
+    assert_int_equal(read_values(10, &offset), ST_OK);
+    assert_int_equal(read_values(11, &offset), ST_TOO_LARGE);
+    assert_int_equal(offset, 22); /* the ninth element */
+    for (size_t limit = 1; limit <= LIMIT_JSON_DEPTH; limit++) {
+        if (limit > 1)
+            assert_int_equal(read_depth(limit - 1, limit), ST_OK);
+        assert_int_equal(read_depth(limit, limit), ST_OK);
+        assert_int_equal(read_depth(limit + 1, limit), ST_TOO_LARGE);
+    }
+    assert_int_equal(read_depth(20000, LIMIT_JSON_DEPTH), ST_TOO_LARGE);
+}
+
+/* Wherever the arena runs out, the answer is ST_NOMEM. */
+static void test_json_no_memory(void **state)
+{
+    (void)state;
+    struct span text = SPAN_LIT("{\"name\":\"a text\",\"list\":[1,{\"x\":null}]}");
+    const struct json *top;
+    size_t limit = 0;
+    enum status status = ST_NOMEM;
+    for (; status == ST_NOMEM; limit += 8) {
+        struct arena a = ARENA_INIT(limit);
+        status = json_read(text, &SMALL, &a, &top, NULL, NULL);
+        arena_release(&a);
+        assert_true(limit < TEXT_MAX);
+    }
+    assert_int_equal(status, ST_OK);
+    assert_true(limit > 200);
+}
+
+/* --- writing JSON -------------------------------------------------------------------------------------------- */
+
+static void test_json_write(void **state)
+{
+    (void)state;
+    struct buf out = BUF_INIT(TEXT_MAX);
+    struct json_writer w;
+    buf_add_text(&out, "before ");
+    json_begin(&w, &out);
+    json_add_text(&w, SPAN_LIT("t\""), SPAN_LIT("a\"\\\b\f\n\r\t\x01/\x7F\xC3\xA9\xF0\x9F\x98\x80"));
+    json_add_text(&w, SPAN_LIT("blank"), (struct span){0});
+    json_add_number(&w, SPAN_LIT("n"), INT64_MIN);
+    json_add_bool(&w, SPAN_LIT("b"), true);
+    json_open_array(&w, SPAN_LIT("l"));
+    json_add_element(&w, SPAN_LIT("x"));
+    json_add_element(&w, SPAN_LIT("y"));
+    json_close_array(&w);
+    json_open_object(&w, SPAN_LIT("o"));
+    json_close_object(&w);
+    json_add_bool(&w, SPAN_LIT("last"), false);
+    assert_int_equal(json_end(&w, "the text", NULL), ST_OK);
+    same(
+        "written", buf_span(&out),
+        SPAN_LIT(
+            "before {\"t\\\"\":\"a\\\"\\\\\\b\\f\\n\\r\\t\\u0001/\x7F\xC3\xA9\xF0\x9F\x98\x80\",\"blank\":\"\","
+            "\"n\":-9223372036854775808,\"b\":true,\"l\":[\"x\",\"y\"],\"o\":{},\"last\":false}"));
+    buf_release(&out);
+}
+
+/* What one writes the other reads, whatever the text. */
+static void test_json_round_trip(void **state)
+{
+    (void)state;
+    struct buf text = BUF_INIT(TEXT_MAX), out = BUF_INIT(TEXT_MAX);
+    struct arena a = ARENA_INIT(TEXT_MAX);
+    struct json_writer w;
+    const struct json *top;
+    for (uint32_t code = 1; code < 0x300; code++)
+        utf8_add(&text, code);
+    json_begin(&w, &out);
+    json_add_text(&w, buf_span(&text), buf_span(&text));
+    assert_int_equal(json_end(&w, "the text", NULL), ST_OK);
+    assert_true(span_find(buf_span(&out), '\n') == SPAN_NONE);
+    assert_int_equal(json_read(buf_span(&out), &SMALL, &a, &top, NULL, NULL), ST_OK);
+    assert_true(span_eq(top->first->name, buf_span(&text)));
+    assert_true(span_eq(top->first->text, buf_span(&text)));
+    arena_release(&a);
+    buf_release(&out);
+    buf_release(&text);
+}
+
+static void test_json_write_fails(void **state)
+{
+    (void)state;
+    struct fail why = {0};
+    struct json_writer w;
+    struct buf out = BUF_INIT(TEXT_MAX), small = BUF_INIT(10);
+    json_begin(&w, &out);
+    json_add_text(&w, SPAN_LIT("a"), SPAN_LIT("\xFF"));
+    json_add_text(&w, SPAN_LIT("b"), SPAN_LIT("fine"));
+    assert_int_equal(json_end(&w, "the text", &why), ST_INVALID);
+    assert_string_equal(why.text, "the text holds text that is not UTF-8");
+    json_begin(&w, &small);
+    json_add_text(&w, SPAN_LIT("a"), SPAN_LIT("0123456789"));
+    assert_int_equal(json_end(&w, "the text", &why), ST_TOO_LARGE);
+    buf_reset(&out);
+    json_begin(&w, &out);
+    json_open_array(&w, SPAN_LIT("left open"));
+    assert_int_not_equal(json_end(&w, "the text", &why), ST_OK);
+    buf_release(&out);
+    buf_release(&small);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_span_compares),    cmocka_unit_test(test_span_parts),
+        cmocka_unit_test(test_span_next),        cmocka_unit_test(test_span_to_u64),
+        cmocka_unit_test(test_buf_limit),        cmocka_unit_test(test_buf_error_sticks),
+        cmocka_unit_test(test_buf_reserve),      cmocka_unit_test(test_arena_limit),
+        cmocka_unit_test(test_arena_memory),     cmocka_unit_test(test_utf8),
+        cmocka_unit_test(test_utf8_all_codes),   cmocka_unit_test(test_utf8_cut),
+        cmocka_unit_test(test_text_line),        cmocka_unit_test(test_hex),
+        cmocka_unit_test(test_base64),           cmocka_unit_test(test_base64_refuses),
+        cmocka_unit_test(test_percent),          cmocka_unit_test(test_clock_formats),
+        cmocka_unit_test(test_clock_parse),      cmocka_unit_test(test_clock_runs),
+        cmocka_unit_test(test_json_read),        cmocka_unit_test(test_json_read_nesting),
+        cmocka_unit_test(test_json_refuses),     cmocka_unit_test(test_json_escapes_that_are_fine),
+        cmocka_unit_test(test_json_limits),      cmocka_unit_test(test_json_no_memory),
+        cmocka_unit_test(test_json_write),       cmocka_unit_test(test_json_round_trip),
+        cmocka_unit_test(test_json_write_fails),
+    };
+    return cmocka_run_group_tests_name("base", tests, NULL, NULL);
+}
