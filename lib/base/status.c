@@ -32,8 +32,10 @@ void fail_prefix(struct fail *why, const char *format, ...)
     va_start(args, format);
     int used = vsnprintf(why->text, sizeof why->text, format, args);
     va_end(args);
-    if (used >= 0 && (size_t)used < sizeof why->text)
-        (void)snprintf(why->text + used, sizeof why->text - (size_t)used, ": %s", old);
+    if (used >= 0 && (size_t)used + 2 < sizeof why->text) {
+        int room = (int)(sizeof why->text - (size_t)used - 3); /* a text that is too long loses its end */
+        (void)snprintf(why->text + used, sizeof why->text - (size_t)used, ": %.*s", room, old);
+    }
 }
 
 const char *status_name(enum status code)
