@@ -18,6 +18,10 @@ void reply_release(struct reply *reply)
 static const char *title_of(int code)
 {
     switch (code) {
+    case 200:
+        return "OK";
+    case 202:
+        return "Accepted";
     case 400:
         return "Bad Request";
     case 401:
@@ -122,9 +126,9 @@ int reply_code_of(enum status status)
 void reply_write(struct buf *out, const struct reply *reply)
 {
     buf_addf(out,
-             "Status: %d\r\nContent-Type: %s\r\nContent-Length: %zu\r\nCache-Control: no-store\r\n"
+             "Status: %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\nCache-Control: no-store\r\n"
              "X-Content-Type-Options: nosniff\r\n",
-             reply->code, reply->content_type, reply->body.len);
+             reply->code, title_of(reply->code), reply->content_type, reply->body.len);
     if (reply->allow)
         buf_addf(out, "Allow: %s\r\n", reply->allow);
     if (reply->authenticate)

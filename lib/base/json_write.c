@@ -37,6 +37,7 @@ void json_begin(struct json_writer *w, struct buf *out)
 void json_open_object(struct json_writer *w, struct span name)
 {
     add_string(w, name);
+    w->open++;
     if (w->error == ST_OK)
         note(w, yajl_gen_map_open(w->generator));
 }
@@ -44,18 +45,21 @@ void json_open_object(struct json_writer *w, struct span name)
 void json_open_array(struct json_writer *w, struct span name)
 {
     add_string(w, name);
+    w->open++;
     if (w->error == ST_OK)
         note(w, yajl_gen_array_open(w->generator));
 }
 
 void json_close_object(struct json_writer *w)
 {
+    w->open--;
     if (w->error == ST_OK)
         note(w, yajl_gen_map_close(w->generator));
 }
 
 void json_close_array(struct json_writer *w)
 {
+    w->open--;
     if (w->error == ST_OK)
         note(w, yajl_gen_array_close(w->generator));
 }
@@ -87,7 +91,10 @@ void json_add_element(struct json_writer *w, struct span value)
 
 enum status json_end(struct json_writer *w, const char *what, struct fail *why)
 {
-    json_close_object(w);
+    if (w->error == ST_OK && w->open != 0)
+        w->error = ST_BUG; /* yajl would close a container of the other kind as well */
+    if (w->error == ST_OK)
+        note(w, yajl_gen_map_close(w->generator));
     if (w->generator)
         yajl_gen_free(w->generator);
     w->generator = NULL;

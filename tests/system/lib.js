@@ -139,7 +139,8 @@ class Bench {
     const before = readies();
     const program = new Program(name, path.join(build, 'leadhook'), ['--config', config], { log });
     // Not 0 also when a sanitizer has something to say at the end.
-    this.stops.push(async () => assert.strictEqual(await program.stop(), 0, 'how leadhook ended'));
+    this.stopLeadhook = async () => assert.strictEqual(await program.stop(), 0, 'how leadhook ended');
+    this.stops.push(this.stopLeadhook);
     this.leadhook = program;
     await until('leadhook', () => {
       if (program.status !== undefined) throw new Error(`leadhook ended with ${program.status}: ${program.output()}`);
@@ -181,12 +182,13 @@ http {
   }
 
   // Not spawnSync: the servers it talks to may run in this process.
-  leadctl(...args) {
+  run(program, ...args) {
     return new Promise((resolve) => {
-      execFile(path.join(build, 'leadctl'), ['--config', this.config, ...args], { timeout: WAIT_MS },
+      execFile(path.join(build, program), args, { timeout: WAIT_MS },
         (error, stdout, stderr) => resolve({ status: error ? error.code : 0, stdout, stderr }));
     });
   }
+  leadctl(...args) { return this.run('leadctl', '--config', this.config, ...args); }
   async list() {
     const result = await this.leadctl('list', '-n', '1000', '--json');
     assert.strictEqual(result.status, 0, result.stderr);
@@ -314,10 +316,11 @@ async function startProxy(bench, targetPort) {
   return proxy;
 }
 
-// A certificate for localhost that is its own authority.
+// A certificate for a host that is its own authority.
 function certificate(bench, name = 'localhost') {
-  const key = bench.file(`${name}.key`);
-  const cert = bench.file(`${name}.pem`);
+  const files = crypto.randomBytes(4).toString('hex');
+  const key = bench.file(`${files}.key`);
+  const cert = bench.file(`${files}.pem`);
   const made = spawnSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', `/CN=${name}`,
     '-addext', `subjectAltName=DNS:${name}`, '-keyout', key, '-out', cert], { encoding: 'utf8' });
   assert.strictEqual(made.status, 0, made.stderr);

@@ -187,7 +187,8 @@ static void converse(const struct conversation *c)
         fail_msg("%s: got end %d, want %d", c->name, WIFEXITED(end) ? WEXITSTATUS(end) : -1, c->end);
     if (!c->body && got)
         fail_msg("%s: got an answer '%s'", c->name, answer);
-    if (c->body && (!body || strcmp(body + 4, c->body) != 0 || strncmp(answer, "Status: 200\r\n", 13) != 0))
+    if (c->body &&
+        (!body || strcmp(body + 4, c->body) != 0 || strncmp(answer, "Status: 200 OK\r\n", 16) != 0))
         fail_msg("%s: got '%s', want '%s'", c->name, answer, c->body);
 }
 

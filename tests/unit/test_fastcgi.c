@@ -361,7 +361,7 @@ static void test_good(void **state)
     assert_true(read_answer(fd, &answer));
     assert_string_equal(
         answer.data,
-        "Status: 200\r\nContent-Type: text/plain\r\nContent-Length: 82\r\nCache-Control: no-store\r\n"
+        "Status: 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 82\r\nCache-Control: no-store\r\n"
         "X-Content-Type-Options: nosniff\r\n\r\n"
         "POST /leads?key=a%20b&x [application/json] [k1] [Bearer k2] [r-1] complete {\"a\":1}");
     assert_true(is_at_end(fd));

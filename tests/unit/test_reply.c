@@ -36,13 +36,13 @@ static void test_accepted(void **state)
     (void)state;
     struct reply reply = REPLY_INIT;
     reply_accepted(&reply, 200, "stored", ID);
-    expect("stored", &reply, HEAD("200", "application/json", "59"),
+    expect("stored", &reply, HEAD("200 OK", "application/json", "59"),
            "{\"status\":\"stored\",\"id\":\"" ID "\"}");
     reply_accepted(&reply, 200, "repeat", ID);
-    expect("repeat", &reply, HEAD("200", "application/json", "59"),
+    expect("repeat", &reply, HEAD("200 OK", "application/json", "59"),
            "{\"status\":\"repeat\",\"id\":\"" ID "\"}");
     reply_accepted(&reply, 202, "quarantined", ID);
-    expect("quarantined", &reply, HEAD("202", "application/json", "64"),
+    expect("quarantined", &reply, HEAD("202 Accepted", "application/json", "64"),
            "{\"status\":\"quarantined\",\"id\":\"" ID "\"}");
     reply_release(&reply);
 }
@@ -60,58 +60,58 @@ static const struct {
       .has_offset = true,
       .offset = 17,
       .id = ID},
-     HEAD("400", PROBLEM, "148"),
+     HEAD("400 Bad Request", PROBLEM, "148"),
      "{\"type\":\"about:blank\",\"title\":\"Bad Request\",\"status\":400,"
      "\"detail\":\"not JSON\",\"offset\":17,"
      "\"id\":\"" ID "\",\"request_id\":\"r-1\"}"},
     {"offset 0 is an offset",
      {.code = 400, .detail = "x", .has_offset = true},
-     HEAD("400", PROBLEM, "81"),
+     HEAD("400 Bad Request", PROBLEM, "81"),
      "{\"type\":\"about:blank\",\"title\":\"Bad Request\",\"status\":400,\"detail\":\"x\",\"offset\":0}"},
     {"401 with a challenge",
      {.code = 401, .detail = "x"},
-     HEAD("401", PROBLEM, "71") "WWW-Authenticate: Bearer\r\n",
+     HEAD("401 Unauthorized", PROBLEM, "71") "WWW-Authenticate: Bearer\r\n",
      "{\"type\":\"about:blank\",\"title\":\"Unauthorized\",\"status\":401,\"detail\":\"x\"}"},
     {"404",
      {.code = 404, .detail = "x"},
-     HEAD("404", PROBLEM, "68"),
+     HEAD("404 Not Found", PROBLEM, "68"),
      "{\"type\":\"about:blank\",\"title\":\"Not Found\",\"status\":404,\"detail\":\"x\"}"},
     {"405 with Allow",
      {.code = 405, .detail = "x", .allow = "POST"},
-     HEAD("405", PROBLEM, "77") "Allow: POST\r\n",
+     HEAD("405 Method Not Allowed", PROBLEM, "77") "Allow: POST\r\n",
      "{\"type\":\"about:blank\",\"title\":\"Method Not Allowed\",\"status\":405,\"detail\":\"x\"}"},
     {"413",
      {.code = 413, .detail = "x"},
-     HEAD("413", PROBLEM, "76"),
+     HEAD("413 Content Too Large", PROBLEM, "76"),
      "{\"type\":\"about:blank\",\"title\":\"Content Too Large\",\"status\":413,\"detail\":\"x\"}"},
     {"415",
      {.code = 415, .detail = "x"},
-     HEAD("415", PROBLEM, "81"),
+     HEAD("415 Unsupported Media Type", PROBLEM, "81"),
      "{\"type\":\"about:blank\",\"title\":\"Unsupported Media Type\",\"status\":415,\"detail\":\"x\"}"},
     {"422",
      {.code = 422, .detail = "x"},
-     HEAD("422", PROBLEM, "80"),
+     HEAD("422 Unprocessable Content", PROBLEM, "80"),
      "{\"type\":\"about:blank\",\"title\":\"Unprocessable Content\",\"status\":422,\"detail\":\"x\"}"},
     {"503 asks for the usual pause",
      {.code = 503, .detail = "x"},
-     HEAD("503", PROBLEM, "78") "Retry-After: 30\r\n",
+     HEAD("503 Service Unavailable", PROBLEM, "78") "Retry-After: 30\r\n",
      "{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\"detail\":\"x\"}"},
     {"503 asks for what the store has asked for",
      {.code = 503, .detail = "x", .retry_after_s = 120},
-     HEAD("503", PROBLEM, "78") "Retry-After: 120\r\n",
+     HEAD("503 Service Unavailable", PROBLEM, "78") "Retry-After: 120\r\n",
      "{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\"detail\":\"x\"}"},
     {"no Retry-After but with 503",
      {.code = 422, .detail = "x", .retry_after_s = 120},
-     HEAD("422", PROBLEM, "80"),
+     HEAD("422 Unprocessable Content", PROBLEM, "80"),
      "{\"type\":\"about:blank\",\"title\":\"Unprocessable Content\",\"status\":422,\"detail\":\"x\"}"},
     {"the detail is escaped",
      {.code = 500, .detail = "a \"b\" \n\\"},
-     HEAD("500", PROBLEM, "91"),
+     HEAD("500 Internal Server Error", PROBLEM, "91"),
      "{\"type\":\"about:blank\",\"title\":\"Internal Server Error\",\"status\":500,\"detail\":"
      "\"a \\\"b\\\" \\n\\\\\"}"},
     {"a detail that is not UTF-8 leaves the status code",
      {.code = 400, .detail = "\xC3("},
-     HEAD("400", PROBLEM, "0"),
+     HEAD("400 Bad Request", PROBLEM, "0"),
      ""},
 };
 
@@ -134,7 +134,7 @@ static void test_text(void **state)
     struct reply reply = REPLY_INIT;
     reply_problem(&reply, &(struct problem){.code = 503, .detail = "x", .allow = "GET"});
     reply_text(&reply, 200, "text/plain", SPAN_LIT("ok\n"));
-    expect("text", &reply, HEAD("200", "text/plain", "3"), "ok\n");
+    expect("text", &reply, HEAD("200 OK", "text/plain", "3"), "ok\n");
     reply_release(&reply);
 }
 
@@ -150,7 +150,7 @@ static void test_limit(void **state)
     }
     struct reply reply = {.body = BUF_INIT(58)};
     reply_accepted(&reply, 200, "stored", ID);
-    expect("too small", &reply, HEAD("200", "application/json", "0"), "");
+    expect("too small", &reply, HEAD("200 OK", "application/json", "0"), "");
     reply_release(&reply);
 }
 
