@@ -15,6 +15,7 @@
 
 /* L4 */
 #include "lib/table/account.h"
+#include "lib/table/client.h"
 
 enum kind { KIND_TEXT, KIND_PATH, KIND_SECRET, KIND_NUMBER, KIND_MODE };
 
@@ -321,17 +322,6 @@ static void check_socket_path(struct reader *r, const char *name, const char *pa
         mistake(r, name, "a socket's path has at most %zu bytes", room);
 }
 
-static bool is_table_name(struct span name)
-{
-    for (size_t i = 0; i < name.len; i++) {
-        char c = name.ptr[i];
-        bool letter = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
-        if (!letter && !(i > 0 && c >= '0' && c <= '9'))
-            return false;
-    }
-    return name.len >= 3 && name.len <= 60;
-}
-
 static void check_connection(struct reader *r)
 {
     const struct config *c = r->config;
@@ -362,7 +352,7 @@ static void check_store(struct reader *r)
     } else {
         check_connection(r);
     }
-    if (!is_table_name(span_of(c->table_name)))
+    if (!table_name_is_valid(span_of(c->table_name)))
         mistake(r, "table_name", "must be 3 to 60 letters and digits and begin with a letter");
     if (!c->spool || (strcmp(c->spool, "off") != 0 && c->spool[0] != '/'))
         mistake(r, "spool", "must be an absolute path or 'off'");

@@ -181,7 +181,7 @@ static struct span notes_of(const struct entity *row)
     return test && dnc ? SPAN_LIT("test, do not contact")
            : test      ? SPAN_LIT("test")
            : dnc       ? SPAN_LIT("do not contact")
-                       : (struct span){0};
+                       : span_empty();
 }
 
 static void print_table(const struct list *list)

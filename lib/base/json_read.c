@@ -311,5 +311,5 @@ const struct json *json_member(const struct json *object, const char *name)
 struct span json_text(const struct json *object, const char *name)
 {
     const struct json *m = json_member(object, name);
-    return m && (m->kind == JSON_STRING || m->kind == JSON_NUMBER) ? m->text : (struct span){0};
+    return m && (m->kind == JSON_STRING || m->kind == JSON_NUMBER) ? m->text : span_empty();
 }

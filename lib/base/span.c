@@ -1,6 +1,7 @@
 #include "lib/base/span.h"
 
 /* System */
+#include <assert.h>
 #include <string.h>
 
 struct span span_of(const char *text)
@@ -23,6 +24,7 @@ bool span_eq_nocase(struct span a, struct span b)
 {
     if (a.len != b.len)
         return false;
+    assert(a.len == 0 || (a.ptr && b.ptr));
     for (size_t i = 0; i < a.len; i++) {
         if (lower(a.ptr[i]) != lower(b.ptr[i]))
             return false;
@@ -97,11 +99,13 @@ static bool is_blank(char c)
 
 struct span span_trim(struct span s)
 {
-    while (s.len && is_blank(s.ptr[0]))
-        s = span_from(s, 1);
-    while (s.len && is_blank(s.ptr[s.len - 1]))
-        s.len--;
-    return s;
+    size_t from = 0, to = s.len;
+    assert(s.len == 0 || s.ptr);
+    while (from < to && is_blank(s.ptr[from]))
+        from++;
+    while (to > from && is_blank(s.ptr[to - 1]))
+        to--;
+    return span_cut(s, from, to - from);
 }
 
 bool span_next(struct span *rest, char c, struct span *part)
@@ -123,6 +127,7 @@ bool span_to_u64(struct span s, uint64_t max, uint64_t *value)
 {
     if (s.len == 0)
         return false;
+    assert(s.ptr);
     uint64_t sum = 0;
     for (size_t i = 0; i < s.len; i++) {
         if (s.ptr[i] < '0' || s.ptr[i] > '9')

@@ -18,6 +18,11 @@ struct span {
 #define SPAN_LIT(text) ((struct span){(text), sizeof(text) - 1})
 #define SPAN_FMT(s)    (int)(s).len, (s).ptr ? (s).ptr : "" /* for "%.*s"; only for short, printable spans */
 
+static inline struct span span_empty(void)
+{
+    return (struct span){0};
+}
+
 struct span span_of(const char *text); /* NULL becomes the empty span */
 bool span_eq(struct span a, struct span b);
 bool span_eq_nocase(struct span a, struct span b); /* ASCII letters only */

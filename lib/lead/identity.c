@@ -172,7 +172,7 @@ enum status lead_identify(struct lead *lead, struct span body, const unsigned ch
     if (status == ST_OK)
         status = hash_or_random(buf_span(&contact), random, lead->contact, why);
     if (status == ST_OK)
-        status = hash_or_random(may_merge ? body : (struct span){0}, random + LEAD_HASH_TEXT / 2,
+        status = hash_or_random(may_merge ? body : span_empty(), random + LEAD_HASH_TEXT / 2,
                                 lead->content, why);
     buf_release(&contact);
     return status;

@@ -120,7 +120,7 @@ static void split_source(struct lead *lead)
 static struct span meaning_of_description(struct span description)
 {
     struct span trimmed = span_trim(description);
-    return trimmed.len == 0 || span_eq_nocase(trimmed, SPAN_LIT("Campaigns:")) ? (struct span){0}
+    return trimmed.len == 0 || span_eq_nocase(trimmed, SPAN_LIT("Campaigns:")) ? span_empty()
                                                                                : description;
 }
 

@@ -151,7 +151,7 @@ static void split_pair(struct span pair, struct span *name, struct span *value)
 {
     size_t equals = span_find(pair, '=');
     *name = span_cut(pair, 0, equals);
-    *value = equals == SPAN_NONE ? (struct span){0} : span_from(pair, equals + 1);
+    *value = equals == SPAN_NONE ? span_empty() : span_from(pair, equals + 1);
 }
 
 /* Decodes into the arena.  ST_INVALID for what is then not UTF-8 or holds U+0000; ST_NOMEM. */

@@ -58,7 +58,7 @@ static bool is_domain(struct span s, size_t least_labels)
 struct span mail_address_domain(struct span address)
 {
     size_t at = span_find_last(address, '@');
-    return at == SPAN_NONE ? (struct span){0} : span_from(address, at + 1);
+    return at == SPAN_NONE ? span_empty() : span_from(address, at + 1);
 }
 
 static bool is_address(struct span s, size_t least_labels)

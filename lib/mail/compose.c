@@ -109,7 +109,7 @@ static void add_line(struct body *b, struct span rest)
 /* In the text every block begins with a blank line. */
 static void begin_block(struct body *b, const char *html)
 {
-    buf_add_text(b->out, b->html ? html : "\n");
+    buf_add_text(b->out, b->html ? html : b->out->len ? "\n" : "");
 }
 
 static void tagged(struct body *b, const char *begin, struct span content, const char *end)

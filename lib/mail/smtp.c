@@ -92,8 +92,11 @@ enum mail_outcome smtp_classify(int curl_code, long reply, bool all, struct span
 {
     if (curl_code == CURLE_OK || (all && reply / 100 == 2))
         return MAIL_ACCEPTED; /* 251 and its like: only libcurl thinks that it failed */
+    /* 354, or 0 after the beginning of a reply: what became of a complete message is not known. */
+    if (all && reply / 100 != 4 && reply / 100 != 5)
+        return MAIL_AMBIGUOUS;
     if (reply == 354)
-        return all ? MAIL_AMBIGUOUS : MAIL_TRANSIENT; /* without the final dot nothing was accepted */
+        return MAIL_TRANSIENT; /* without the final dot nothing was accepted */
     if (all && span_has_nocase(words, SPAN_LIT("MapiExceptionDuplicateDelivery")))
         return MAIL_ACCEPTED; /* Exchange has this Message-ID already, from an attempt without an answer */
     switch (curl_code) {

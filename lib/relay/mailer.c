@@ -386,7 +386,7 @@ static bool mark_sending(void *context)
 static enum status claim(struct attempt *a, bool has_message, struct fail *why)
 {
     a->mail.owner = a->mailer->options.owner;
-    enum status status = change(a, MAIL_STATE_CLAIMED, has_message ? (struct span){0} : buf_span(&a->message),
+    enum status status = change(a, MAIL_STATE_CLAIMED, has_message ? span_empty() : buf_span(&a->message),
                                 a->row.etag, why);
     if (status == ST_OK)
         status = reread(a, why); /* for the etag that the fence needs */

@@ -85,7 +85,7 @@ static enum status pass_offers(struct mailer *mailer, struct store *store, int64
         status = store_query(store, &q, clock_monotonic_ms() + OFFERS_WAIT_MS, &arena, &page, why);
         for (size_t i = 0; status == ST_OK && i < page.count && !(stop && atomic_load(stop)); i++)
             status = mailer_pass(mailer, page.rows[i].row_key, why);
-        q.next = status == ST_OK ? page.next : (struct span){0};
+        q.next = status == ST_OK ? page.next : span_empty();
     } while (status == ST_OK && q.next.len && !(stop && atomic_load(stop)));
     arena_release(&arena);
     return status;

@@ -50,7 +50,7 @@ struct table_client {
 /* --- life ----------------------------------------------------------------------------------------------- */
 
 /* "tables" is the service's own. */
-static bool is_table_name(struct span name)
+bool table_name_is_valid(struct span name)
 {
     for (size_t i = 0; i < name.len; i++) {
         char c = name.ptr[i];
@@ -65,7 +65,7 @@ static bool is_table_name(struct span name)
 enum status table_client_new(const struct table_options *options, struct table_client **client,
                              struct fail *why)
 {
-    if (!is_table_name(options->table_name))
+    if (!table_name_is_valid(options->table_name))
         return fail_set(why, ST_INVALID, 0,
                         "the table name is not 3 to 60 letters and digits, a letter first");
     struct table_client *c = calloc(1, sizeof *c);

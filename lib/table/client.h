@@ -20,6 +20,10 @@
 
 struct table_client;
 
+/* Whether the leads table may have this name: letters and digits, a letter
+ * first, 3 to 60 of them, so that the other table's name fits too. */
+bool table_name_is_valid(struct span name);
+
 struct table_options {
     struct span connection; /* the connection string; copied, a secret */
     struct span table_name; /* the leads table; the other is this + "Ops" */

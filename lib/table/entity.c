@@ -113,7 +113,7 @@ const struct property *entity_find(const struct entity *e, const char *name)
 struct span entity_text(const struct entity *e, const char *name)
 {
     const struct property *p = entity_find(e, name);
-    return p ? p->text : (struct span){0};
+    return p ? p->text : span_empty();
 }
 
 int64_t entity_number(const struct entity *e, const char *name, int64_t otherwise)

@@ -819,6 +819,8 @@ static const struct {
     {"time-out after the body", CURLE_OPERATION_TIMEDOUT, 354, true, "354 go", MAIL_AMBIGUOUS},
     {"nothing after the body", CURLE_GOT_NOTHING, 354, true, "354 go", MAIL_AMBIGUOUS},
     {"send error after the body", CURLE_SEND_ERROR, 354, true, "354 go", MAIL_AMBIGUOUS},
+    {"part of a reply after the body", CURLE_RECV_ERROR, 0, true, "", MAIL_AMBIGUOUS},
+    {"a continuation after the body", CURLE_RECV_ERROR, 1, true, "250-ok", MAIL_AMBIGUOUS},
     {"lost in the body", CURLE_SEND_ERROR, 354, false, "354 go", MAIL_TRANSIENT},
     {"broken off in the body", CURLE_ABORTED_BY_CALLBACK, 354, false, "354 go", MAIL_TRANSIENT},
     {"sender refused", CURLE_SEND_ERROR, 550, false, "550 5.1.8 no", MAIL_PERMANENT},
