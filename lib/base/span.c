@@ -11,7 +11,10 @@ struct span span_of(const char *text)
 
 bool span_eq(struct span a, struct span b)
 {
-    return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
+    if (a.len != b.len)
+        return false;
+    assert(a.len == 0 || (a.ptr && b.ptr));
+    return a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0;
 }
 
 /* Not strncasecmp: it depends on the locale and stops at a NUL. */

@@ -369,6 +369,8 @@ static enum mail_outcome perform(struct dialogue *d, struct fail *why)
     if (code == CURLE_OK)
         code = curl_easy_perform(curl);
     (void)curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &reply);
+    if (code != CURLE_ABORTED_BY_CALLBACK)
+        d->broken_off = NULL; /* it was only the wait for the answer to QUIT, after a refusal */
     enum mail_outcome outcome = decide(d, code, reply);
     if (outcome != MAIL_ACCEPTED)
         explain(d, code, reply, outcome, why);
