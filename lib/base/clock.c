@@ -94,11 +94,12 @@ static bool join(const struct tm *tm, int64_t *wall_ms)
     if (tm->tm_hour > 23 || tm->tm_min > 59 || tm->tm_sec > 60 || tm->tm_year < 1601 - 1900)
         return false;
     struct tm copy = *tm;
-    time_t seconds = timegm(&copy);
-    /* timegm normalizes 31 February to March: then the fields no longer agree. */
-    if (copy.tm_mday != tm->tm_mday || copy.tm_mon != tm->tm_mon)
+    copy.tm_sec = 0; /* added below: a leap second would move the day */
+    time_t minute = timegm(&copy);
+    /* timegm normalizes 31 February to March: then the months no longer agree. */
+    if (copy.tm_mon != tm->tm_mon)
         return false;
-    *wall_ms = (int64_t)seconds * 1000;
+    *wall_ms = ((int64_t)minute + tm->tm_sec) * 1000;
     return true;
 }
 

@@ -200,10 +200,20 @@ static const char *check_escapes(struct span text, size_t *offset)
     return NULL;
 }
 
-/* yajl takes these two for white space; RFC 8259 does not, and in strings yajl refuses them itself. */
-static const char *check_spaces(struct span text, size_t *offset)
+static size_t skip_spaces(struct span text, size_t at)
 {
-    size_t at = span_find(text, '\v');
+    while (at < text.len && memchr(" \t\r\n\v\f", text.ptr[at], 6))
+        at++;
+    return at;
+}
+
+/* What yajl takes against RFC 8259: a string that begins behind the object and never ends, and two more
+ * characters for white space (in strings it refuses them). */
+static const char *check_strictly(const struct reader *r, struct span text, size_t *offset)
+{
+    size_t at = skip_spaces(text, r->end);
+    if (at == text.len)
+        at = span_find(text, '\v');
     if (at == SPAN_NONE)
         at = span_find(text, '\f');
     if (at == SPAN_NONE)
@@ -212,14 +222,7 @@ static const char *check_spaces(struct span text, size_t *offset)
     return "syntax error";
 }
 
-static size_t skip_spaces(struct span text, size_t at)
-{
-    while (at < text.len && memchr(" \t\r\n\v\f", text.ptr[at], 6))
-        at++;
-    return at;
-}
-
-/* The byte at which the string beginning at text[begin] cannot go on, or begin when all of it is well-formed. */
+/* The byte at which the string that begins at text[begin] cannot go on, or begin when it is well-formed. */
 static size_t fault_in_string(struct span text, size_t begin)
 {
     size_t at = begin + 1;
@@ -245,7 +248,7 @@ static char separator(const struct reader *r)
 }
 
 /* Where the text stopped making sense: the beginning of what cannot stand there, or the byte inside a string.
- * Not where yajl stopped: that is behind the token, two bytes into it, or at its beginning, as the case may be. */
+ * Not where yajl stopped: that is behind the token, two bytes into it or at its beginning, depending. */
 static size_t fault(const struct reader *r, struct span text)
 {
     size_t at = skip_spaces(text, r->end);
@@ -271,10 +274,10 @@ enum status json_read(struct span text, const struct json_limits *limits, struct
     r.yajl = yajl;
     const unsigned char *bytes = (const unsigned char *)(text.ptr ? text.ptr : "");
     yajl_status parsed = yajl_parse(yajl, bytes, text.len);
-    bool is_whole = parsed == yajl_status_ok; /* good as far as it goes */
-    if (is_whole)
+    bool is_cut = parsed == yajl_status_ok && (!r.top || r.depth > 0); /* good as far as it goes */
+    if (parsed == yajl_status_ok)
         parsed = yajl_complete_parse(yajl);
-    where = is_whole && r.status == ST_OK ? text.len : fault(&r, text);
+    where = is_cut && r.status == ST_OK ? text.len : fault(&r, text);
     yajl_free(yajl);
 
     enum status status = r.status;
@@ -284,7 +287,7 @@ enum status json_read(struct span text, const struct json_limits *limits, struct
         reason = where >= text.len ? "ends too early" : "syntax error";
     }
     if (status == ST_OK)
-        reason = check_spaces(text, &where);
+        reason = check_strictly(&r, text, &where);
     if (status == ST_OK && !reason)
         reason = check_escapes(text, &where);
     if (status == ST_OK && reason)

@@ -34,36 +34,6 @@ void json_begin(struct json_writer *w, struct buf *out)
         note(w, yajl_gen_map_open(w->generator));
 }
 
-void json_open_object(struct json_writer *w, struct span name)
-{
-    add_string(w, name);
-    w->open++;
-    if (w->error == ST_OK)
-        note(w, yajl_gen_map_open(w->generator));
-}
-
-void json_open_array(struct json_writer *w, struct span name)
-{
-    add_string(w, name);
-    w->open++;
-    if (w->error == ST_OK)
-        note(w, yajl_gen_array_open(w->generator));
-}
-
-void json_close_object(struct json_writer *w)
-{
-    w->open--;
-    if (w->error == ST_OK)
-        note(w, yajl_gen_map_close(w->generator));
-}
-
-void json_close_array(struct json_writer *w)
-{
-    w->open--;
-    if (w->error == ST_OK)
-        note(w, yajl_gen_array_close(w->generator));
-}
-
 void json_add_text(struct json_writer *w, struct span name, struct span value)
 {
     add_string(w, name);
@@ -84,15 +54,8 @@ void json_add_bool(struct json_writer *w, struct span name, bool value)
         note(w, yajl_gen_bool(w->generator, value));
 }
 
-void json_add_element(struct json_writer *w, struct span value)
-{
-    add_string(w, value);
-}
-
 enum status json_end(struct json_writer *w, const char *what, struct fail *why)
 {
-    if (w->error == ST_OK && w->open != 0)
-        w->error = ST_BUG; /* yajl would close a container of the other kind as well */
     if (w->error == ST_OK)
         note(w, yajl_gen_map_close(w->generator));
     if (w->generator)

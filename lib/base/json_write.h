@@ -12,22 +12,16 @@
 struct json_writer {
     struct buf *out;
     void *generator;
-    size_t open; /* containers entered and not left, the object itself not counted */
     enum status error;
 };
 
 /* Begins the object.  Every json_begin is followed by one json_end. */
 void json_begin(struct json_writer *w, struct buf *out);
-void json_open_object(struct json_writer *w, struct span name); /* a member that is an object */
-void json_open_array(struct json_writer *w, struct span name);
-void json_close_object(struct json_writer *w);
-void json_close_array(struct json_writer *w);
 void json_add_text(struct json_writer *w, struct span name, struct span value);
 void json_add_number(struct json_writer *w, struct span name, int64_t value);
 void json_add_bool(struct json_writer *w, struct span name, bool value);
-void json_add_element(struct json_writer *w, struct span value); /* a string in an array */
 /* Ends the object and frees the writer.  ST_INVALID: a text was not UTF-8.
- * ST_BUG: a container was left open.  ST_TOO_LARGE, ST_NOMEM: the buffer's. */
+ * ST_TOO_LARGE, ST_NOMEM: the buffer's. */
 MUST_CHECK enum status json_end(struct json_writer *w, const char *what, struct fail *why);
 
 #endif

@@ -17,8 +17,7 @@ bool span_eq(struct span a, struct span b)
     return a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0;
 }
 
-/* Not strncasecmp: it depends on the locale and stops at a NUL. */
-static char lower(char c)
+char char_lower(char c)
 {
     return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
 }
@@ -29,7 +28,7 @@ bool span_eq_nocase(struct span a, struct span b)
         return false;
     assert(a.len == 0 || (a.ptr && b.ptr));
     for (size_t i = 0; i < a.len; i++) {
-        if (lower(a.ptr[i]) != lower(b.ptr[i]))
+        if (char_lower(a.ptr[i]) != char_lower(b.ptr[i]))
             return false;
     }
     return true;

@@ -25,6 +25,7 @@ static inline struct span span_empty(void)
 
 struct span span_of(const char *text); /* NULL becomes the empty span */
 bool span_eq(struct span a, struct span b);
+char char_lower(char c);                           /* ASCII letters only, whatever the locale */
 bool span_eq_nocase(struct span a, struct span b); /* ASCII letters only */
 bool span_starts(struct span s, struct span prefix);
 bool span_starts_nocase(struct span s, struct span prefix);

@@ -15,15 +15,10 @@
 
 enum { SHORT_HASH_DIGITS = 8 };
 
-static char lower(char c)
-{
-    return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
-}
-
 static void add_lower(struct buf *out, struct span s)
 {
     for (size_t i = 0; i < s.len; i++)
-        buf_add_char(out, lower(s.ptr[i]));
+        buf_add_char(out, char_lower(s.ptr[i]));
 }
 
 static enum status hash(struct span data, size_t digits, char *text, struct fail *why)
@@ -61,7 +56,7 @@ static bool add_slug(struct buf *out, struct span lower_case)
     return is_lossy;
 }
 
-/* Two offers must not share a key only because it cannot show their difference: then a hash of the name does. */
+/* Two offers must not share a key because it cannot show how they differ: then a hash of the name does. */
 static enum status write_partition(struct lead *lead, struct span key, struct span name, bool is_lossy,
                                    struct fail *why)
 {
@@ -108,7 +103,8 @@ static enum status identify_partition(struct lead *lead, struct fail *why)
 
 /* --- contact and content ------------------------------------------------------------------------------------- */
 
-/* Digits and '+' of a telephone number: people write the same one in many ways.  Gives whether there was a digit. */
+/* Digits and '+' of a telephone number: people write the same one in many ways.
+ * Gives whether there was a digit. */
 static bool add_digits(struct buf *out, struct span phone)
 {
     bool found = false;
@@ -172,8 +168,8 @@ enum status lead_identify(struct lead *lead, struct span body, const unsigned ch
     if (status == ST_OK)
         status = hash_or_random(buf_span(&contact), random, lead->contact, why);
     if (status == ST_OK)
-        status = hash_or_random(may_merge ? body : span_empty(), random + LEAD_HASH_TEXT / 2,
-                                lead->content, why);
+        status =
+            hash_or_random(may_merge ? body : span_empty(), random + LEAD_HASH_TEXT / 2, lead->content, why);
     buf_release(&contact);
     return status;
 }

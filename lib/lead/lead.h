@@ -98,7 +98,8 @@ enum { LEAD_RANDOM_BYTES = 32 };
 MUST_CHECK enum status lead_identify(struct lead *lead, struct span body,
                                      const unsigned char random[LEAD_RANDOM_BYTES], struct fail *why);
 
-/* Appends the customer as Microsoft's CustomerInfo column holds it: a JSON object of the seven fields in order. */
+/* Appends the customer as Microsoft's CustomerInfo column holds it: a JSON object of
+ * the seven fields in order. */
 MUST_CHECK enum status lead_customer_info(struct buf *out, const struct customer *customer, struct fail *why);
 
 #endif

@@ -58,8 +58,8 @@ static struct span spelling(const char *known, struct span code)
     return known ? span_of(known) : span_trim(code);
 }
 
-/* A capital letter alone does not decide whether a word is ids or a title: older publisher ids have them, and so
- * has a title of one dotted word ("Node.js"). */
+/* Capital letters do not tell ids from a title: older publisher ids have them, and so has a title of one
+ * dotted word ("Node.js"). */
 enum capitals { CAPITALS_MEAN_TITLE, CAPITALS_ALLOWED };
 
 /* Ids are letters, digits, '-', '_' and '.', with a part before and after the first '.'. */
@@ -120,12 +120,11 @@ static void split_source(struct lead *lead)
 static struct span meaning_of_description(struct span description)
 {
     struct span trimmed = span_trim(description);
-    return trimmed.len == 0 || span_eq_nocase(trimmed, SPAN_LIT("Campaigns:")) ? span_empty()
-                                                                               : description;
+    return trimmed.len == 0 || span_eq_nocase(trimmed, SPAN_LIT("Campaigns:")) ? span_empty() : description;
 }
 
-/* AppSource passes on the parameters of its page's URL as a JSON object in a string.  Whoever made the URL chose
- * them, so anything else that looks like it is left alone. */
+/* AppSource passes on the parameters of its page's URL as a JSON object in a string.  Whoever made the URL
+ * chose them, so what does not read as such an object is no failure. */
 static enum status take_campaign(struct lead *lead, struct arena *arena, struct fail *why)
 {
     static const struct json_limits limits = {.depth = 2, .values = 64};
@@ -181,7 +180,7 @@ static struct span leading_domain(struct span s)
     return span_cut(s, 0, len);
 }
 
-/* Whether any address in the text is of one of the domains: people write "Ana <a@x.edu>" and "a@x.edu, b@y.com". */
+/* Whether any address in the text is of one of the domains: people write "Ana <a@x.edu>", "a@x.edu, b@y". */
 static bool is_withheld(struct span email, struct span rules)
 {
     struct span part;
@@ -197,7 +196,7 @@ static bool is_withheld(struct span email, struct span rules)
 }
 
 /* The country says where an offer finds interest and, alone, nothing about a person; the company may be one
- * person's own or the very institution whose members are protected.  Free text and the raw body may name anyone. */
+ * person's own or the very institution whose members are protected.  Free text may name anyone. */
 static void withhold(struct lead *lead)
 {
     lead->customer = (struct customer){.country = lead->customer.country};

@@ -27,8 +27,8 @@ struct field {
 
 #define AT(member) offsetof(struct payload, member)
 
-/* OfferDisplayName and ProductId, like CustomerInfo below, are columns of Microsoft's own table writer: a row of
- * that table posted here is a lead too. */
+/* OfferDisplayName and ProductId, like CustomerInfo below, are columns of Microsoft's own table writer: a row
+ * of that table posted here is a lead too. */
 static const struct field FIELDS[] = {
     {AT(customer.first_name), IN_CUSTOMER, "FirstName", "first_name"},
     {AT(customer.last_name), IN_CUSTOMER, "LastName", "last_name"},
@@ -206,7 +206,7 @@ static bool looks_like_form(struct span text)
 
 /* --- either -------------------------------------------------------------------------------------------------- */
 
-/* The body with blanks in place of a byte order mark, which is not JSON: so offsets keep counting from its start. */
+/* The body, blanks in place of a byte order mark (it is not JSON): so offsets still count from its start. */
 static enum status without_mark(struct span body, struct arena *arena, struct span *text, struct fail *why)
 {
     struct span mark = SPAN_LIT("\xEF\xBB\xBF");

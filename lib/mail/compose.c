@@ -158,9 +158,11 @@ static void row_up_to(struct body *b, struct span label, struct span value, stru
         buf_add_char(b->out, '\n');
         return;
     }
-    buf_add_text(b->out, "<tr><td style=\"padding:2px 16px 2px 0;vertical-align:top;opacity:.7\">");
+    buf_add_text(b->out,
+                 "<tr><td style=\"padding:2px 16px 2px 0;min-width:90px;vertical-align:top;opacity:.7\">");
     add_line(b, label);
-    buf_add_text(b->out, "</td><td style=\"padding:2px 0;vertical-align:top;word-break:break-word\">");
+    buf_add_text(b->out,
+                 "</td><td dir=\"auto\" style=\"padding:2px 0;vertical-align:top;word-break:break-word\">");
     if (link.len) {
         buf_add_text(b->out, "<a href=\"");
         add_line(b, link);
@@ -357,7 +359,7 @@ static void add_description(struct body *b, struct span description)
         add_parameters(b, top);
     } else {
         section(b, "Their message");
-        begin_block(b, "<p style=\"margin:6px 0;word-break:break-word\">");
+        begin_block(b, "<p dir=\"auto\" style=\"margin:6px 0;word-break:break-word\">");
         buf_add_text(b->out, b->html ? "" : INDENT);
         add_value_up_to(b, words, INDENT, LIMIT_MAIL_TEXT_BYTES);
         buf_add_text(b->out, b->html ? "</p>\n" : "\n");

@@ -7,9 +7,9 @@
  * - It hands addresses to the server unchecked; transport.c has checked them.
  * - It waits 120 s for the reply to the final dot, where RFC 5321 4.5.3.2.6 asks
  *   for 600 s; a spurious time-out there means a second copy.  Its total time-out
- *   runs from the beginning, so what comes before the final bytes has a limit of
- *   its own (on_progress): a slow start must not shorten the wait at the end.
- * - It waits as long for the answer to QUIT; on_progress ends that, too.
+ *   runs from the beginning, and the answer to QUIT has none but the 600 s.  So
+ *   each phase has an end of its own (end_by_ms): a slow start must not shorten
+ *   the wait at the end, and nobody waits long for a farewell.
  * - It takes only 250 for success at the end, and gives the code of the last
  *   reply before QUIT; smtp_classify knows what each combination means.
  *
@@ -52,9 +52,8 @@ struct dialogue {
     mail_fence *fence;
     void *context;
 
-    int64_t hand_out_by_ms; /* monotonic; for all bytes of the message */
+    int64_t end_by_ms; /* monotonic; of the present phase: handing out, waiting for the reply, QUIT */
     size_t handed_out;
-    int64_t answered_ms; /* monotonic; when the reply to the whole message came, or 0 */
     bool logged_in;
     bool login_missing;
     const char *broken_off; /* why we ended it ourselves, or NULL; all bytes were not handed out */
@@ -122,6 +121,33 @@ enum mail_outcome smtp_classify(int curl_code, long reply, bool all, struct span
         return reply == 552 && !all ? MAIL_TRANSIENT
                                     : MAIL_PERMANENT; /* RFC 5321 4.5.3.1.10: 552 at RCPT is 452 */
     return MAIL_TRANSIENT;
+}
+
+/* --- waits ---------------------------------------------------------------------------------------------------- */
+
+/* For the reply to the message, the longest wait by far. */
+static int64_t reply_wait_ms(const struct mail_settings *s)
+{
+    return s->reply_wait_ms ? s->reply_wait_ms : (int64_t)WAIT_SMTP_REPLY_MS;
+}
+
+/* From there on libcurl keeps to reply_wait_ms; this is for the case that it does not. */
+static int64_t final_wait_ms(const struct mail_settings *s)
+{
+    return reply_wait_ms(s) + reply_wait_ms(s) / 10;
+}
+
+static int64_t connect_wait_ms(const struct mail_settings *s)
+{
+    int64_t connect_ms = WAIT_SMTP_CONNECT_MS;
+    return connect_ms < reply_wait_ms(s) ? connect_ms : reply_wait_ms(s);
+}
+
+/* From the beginning until all bytes are handed out: RFC 5321 4.5.3.2 asks for half of the final wait, for each
+ * step; here it is for all. */
+static int64_t hand_out_wait_ms(const struct mail_settings *s)
+{
+    return connect_wait_ms(s) + reply_wait_ms(s) / 2;
 }
 
 /* --- the server's words -------------------------------------------------------------------------------------- */
@@ -232,8 +258,8 @@ static size_t on_reply(char *line, size_t size, size_t count, void *context)
     bool last_line = text.len < 4 || text.ptr[3] != '-';
     if (span_starts(text, SPAN_LIT("235")))
         d->logged_in = true;
-    if (last_line && is_handed_out(d) && !d->answered_ms)
-        d->answered_ms = clock_monotonic_ms();
+    if (last_line && is_handed_out(d))
+        d->end_by_ms = clock_monotonic_ms() + QUIT_WAIT_MS;
     buf_add(&d->replies, text);
     return d->replies.error == ST_OK ? text.len : 0; /* a server that never stops talking */
 }
@@ -255,6 +281,8 @@ static size_t on_read(char *to, size_t size, size_t count, void *context)
     if (piece.len)
         memcpy(to, piece.ptr, piece.len);
     d->handed_out += piece.len;
+    if (last)
+        d->end_by_ms = clock_monotonic_ms() + final_wait_ms(d->smtp->settings);
     return piece.len;
 }
 
@@ -265,13 +293,12 @@ static int on_progress(void *context, curl_off_t a, curl_off_t b, curl_off_t c, 
     struct dialogue *d = context;
     const _Atomic bool *stop = d->smtp->settings->stop;
     (void)a, (void)b, (void)c, (void)e;
-    if (d->answered_ms)
-        return clock_monotonic_ms() > d->answered_ms + QUIT_WAIT_MS;
+    bool late = clock_monotonic_ms() > d->end_by_ms;
     if (is_handed_out(d))
-        return 0;
+        return late;
     if (stop && atomic_load(stop))
         d->broken_off = "this program is ending";
-    else if (clock_monotonic_ms() > d->hand_out_by_ms)
+    else if (late)
         d->broken_off = "the SMTP server is too slow";
     return d->broken_off != NULL;
 }
@@ -286,23 +313,9 @@ static size_t on_body(char *text, size_t size, size_t count, void *context)
 
 /* --- transfer ------------------------------------------------------------------------------------------------ */
 
-/* The time for each reply, and from the beginning to the final bytes: RFC 5321 4.5.3.2 asks for up to half of the
- * final wait for a reply before them. */
-static int64_t reply_wait_ms(const struct mail_settings *s)
-{
-    return s->reply_wait_ms ? s->reply_wait_ms : (int64_t)WAIT_SMTP_REPLY_MS;
-}
-
-static int64_t hand_out_wait_ms(const struct mail_settings *s)
-{
-    int64_t connect_ms = WAIT_SMTP_CONNECT_MS, reply_ms = reply_wait_ms(s);
-    return (connect_ms < reply_ms ? connect_ms : reply_ms) + reply_ms / 2;
-}
-
 static CURLcode set_options(struct dialogue *d)
 {
     const struct mail_settings *s = d->smtp->settings;
-    int64_t reply_ms = reply_wait_ms(s), hand_out_ms = hand_out_wait_ms(s);
     CURL *curl = d->smtp->curl;
     CURLcode code = CURLE_OK;
     curl_easy_reset(curl);
@@ -325,9 +338,9 @@ static CURLcode set_options(struct dialogue *d)
         SET(CURLOPT_PASSWORD, s->password.ptr);
         SET(CURLOPT_LOGIN_OPTIONS, "AUTH=PLAIN;AUTH=LOGIN");
     }
-    SET(CURLOPT_CONNECTTIMEOUT_MS, (long)(hand_out_ms - reply_ms / 2));
-    SET(CURLOPT_SERVER_RESPONSE_TIMEOUT, (long)((reply_ms + SECOND_MS - 1) / SECOND_MS));
-    SET(CURLOPT_TIMEOUT_MS, (long)(hand_out_ms + reply_ms + reply_ms / 20));
+    SET(CURLOPT_CONNECTTIMEOUT_MS, (long)connect_wait_ms(s));
+    SET(CURLOPT_SERVER_RESPONSE_TIMEOUT, (long)((reply_wait_ms(s) + SECOND_MS - 1) / SECOND_MS));
+    SET(CURLOPT_TIMEOUT_MS, (long)(hand_out_wait_ms(s) + final_wait_ms(s)));
     SET(CURLOPT_HEADERFUNCTION, on_reply);
     SET(CURLOPT_HEADERDATA, d);
     SET(CURLOPT_WRITEFUNCTION, on_body);
@@ -350,8 +363,8 @@ static CURLcode set_options(struct dialogue *d)
 
 static enum mail_outcome decide(struct dialogue *d, CURLcode code, long reply)
 {
-    if (code == CURLE_OK && d->smtp->settings->user.len && !d->logged_in)
-        d->login_missing = true; /* a probe's: nothing asked for a body */
+    if (code == CURLE_OK && !d->from && d->smtp->settings->user.len && !d->logged_in)
+        d->login_missing = true; /* a probe has no body for on_read to hold back */
     if (d->login_missing)
         return MAIL_CONFIGURATION;
     if (d->broken_off)
@@ -364,7 +377,7 @@ static enum mail_outcome perform(struct dialogue *d, struct fail *why)
     CURL *curl = d->smtp->curl;
     long reply = 0;
     d->replies = BUF_INIT(LIMIT_SMTP_REPLY_BYTES);
-    d->hand_out_by_ms = clock_monotonic_ms() + hand_out_wait_ms(d->smtp->settings);
+    d->end_by_ms = clock_monotonic_ms() + hand_out_wait_ms(d->smtp->settings);
     CURLcode code = set_options(d);
     if (code == CURLE_OK)
         code = curl_easy_perform(curl);

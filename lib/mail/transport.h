@@ -2,7 +2,7 @@
  *
  * One transport is owned by one thread.  Every wait is bounded: with the default
  * settings five and a half minutes up to the final bytes, and from then on the
- * ten minutes that RFC 5321 4.5.3.2.6 asks for; sixteen minutes for the whole.
+ * ten minutes that RFC 5321 4.5.3.2.6 asks for; 17 minutes for the whole.
  */
 #ifndef LEAD_TRANSPORT_H
 #define LEAD_TRANSPORT_H

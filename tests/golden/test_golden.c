@@ -202,7 +202,8 @@ static void write_file(const struct run *r, const char *file, const struct buf *
         fail_msg("cannot write %s", path);
 }
 
-/* Compares with the expected file, or writes it.  got is NULL when there must be no such file.  Gives whether it was right. */
+/* Compares with the expected file, or writes it.  got is NULL when there must be no such file.
+ * Gives whether it was right. */
 static bool check_file(const struct run *r, const char *file, const struct buf *got)
 {
     char path[PATH_BYTES];

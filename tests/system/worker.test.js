@@ -17,7 +17,8 @@ const leadhook = path.join(L.build, 'leadhook');
 async function supervised(t, processes, ...command) {
   const bench = new L.Bench(t);
   const socket = bench.file('fcgi.sock');
-  bench.configure({ listen: null, listen_mode: null, mail_url: `maildir:${bench.file('Maildir')}`, mail_from: 'leads@example.com', mail_to: 'sales@example.com' });
+  bench.configure({ listen: null, listen_mode: null, mail_url: `maildir:${bench.file('Maildir')}`, mail_from: 'leads@example.com',
+    mail_to: 'sales@example.com', mail_per_minute: 6000 });
   await bench.startNginx();
   const program = new L.Program('supervisor', 'spawn-fcgi', ['-s', socket, '-M', '0666', '-n', '--', ...command, leadhook, '--config', bench.config],
     { log: bench.file('supervisor.log') });

@@ -1,5 +1,5 @@
-/* From a request's body to a lead and its keys.  Whole bodies as they are sent are in tests/golden; here is each
- * rule by itself, and what is too large or too odd for a file. */
+/* From a request's body to a lead and its keys.  Whole bodies as they are sent are in tests/golden; here is
+ * each rule by itself, and what is too large or too odd for a file. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -460,14 +460,18 @@ static void test_long_name(void **state)
 static void test_no_memory(void **state)
 {
     (void)state;
-    static const char *const bodies[] = {
-        "{\"UserDetails\":{\"Email\":\"a@example.com\"},\"Description\":\"{\\\"mktcmpid\\\":\\\"x\\\"}\"}",
-        "{\"CustomerInfo\":\"{\\\"Email\\\":\\\"a@example.com\\\"}\",\"Description\":\"{\\\"mktcmpid\\\":1}\"}",
-        "\xEF\xBB\xBF"
-        "email=a%40example.com&description={\"mktcmpid\":1}",
+    static const struct {
+        const char *body, *campaign;
+    } rows[] = {
+        {"{\"UserDetails\":{\"Email\":\"a@example.com\"},\"Description\":\"{\\\"mktcmpid\\\":\\\"x\\\"}\"}",
+         "x"},
+        {"{\"CustomerInfo\":\"{\\\"Email\\\":\\\"a@example.com\\\"}\",\"Description\":\"x\"}", ""},
+        {"\xEF\xBB\xBF"
+         "email=a%40example.com&description={\"mktcmpid\":1}",
+         "1"},
     };
-    for (size_t i = 0; i < COUNT(bodies); i++) {
-        struct span body = span_of(bodies[i]);
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct span body = span_of(rows[i].body);
         enum status status = ST_NOMEM;
         size_t limit = 0;
         for (; status == ST_NOMEM; limit += 8) {
@@ -480,8 +484,8 @@ static void test_no_memory(void **state)
             if (status == ST_OK)
                 status = lead_normalize(&payload, body, (struct span){0}, &a, &lead, &why);
             if (status == ST_OK) {
-                same(bodies[i], lead.customer.email, SPAN_LIT("a@example.com"));
-                assert_true(lead.campaign.len == 1);
+                same(rows[i].body, lead.customer.email, SPAN_LIT("a@example.com"));
+                same(rows[i].body, lead.campaign, span_of(rows[i].campaign));
             } else {
                 assert_int_equal(why.code, ST_NOMEM);
             }
@@ -547,7 +551,7 @@ static void test_lead_source(void **state)
     }
 }
 
-/* With its own title known, a dotted word with capitals is ids; ProductId helps where LeadSource says nothing. */
+/* With its title known, a dotted word with capitals is ids; ProductId helps where LeadSource says nothing. */
 static void test_offer_ids(void **state)
 {
     struct fixture *f = *state;
@@ -695,6 +699,7 @@ static void test_withheld_domains(void **state)
         {"a@school.edu", ".EDU", true},
         {" a@school.edu\n", ".edu", true},
         {"a@school.edu.", ".edu", true},
+        {"a@sch\xC3\xB6le.edu", ".edu", true},
         {"a@ school.edu", ".edu", true},
         {"Ana <a@school.edu>", ".edu", true},
         {"a@x.com, a@school.edu", ".edu", true},
@@ -815,20 +820,35 @@ static void check_partition(const struct fixture *f, size_t len)
     }
 }
 
-/* Below the limit the key is the name; above it is cut and told apart by a hash. */
+/* Up to the limit the key is the name; above it is cut and told apart by a hash of eight digits. */
+static void check_cut(const struct fixture *f, struct span name)
+{
+    struct span key = span_of(f->lead.partition);
+    if (name.len <= LIMIT_PARTITION_KEY_BYTES) {
+        same("key", key, name);
+        return;
+    }
+    check_partition(f, LIMIT_PARTITION_KEY_BYTES);
+    size_t kept = LIMIT_PARTITION_KEY_BYTES - 9;
+    same("kept", span_cut(key, 0, kept), span_cut(name, 0, kept));
+    same("then", span_cut(key, kept, 1), SPAN_LIT("-"));
+    assert_int_equal(strspn(f->lead.partition + kept + 1, "0123456789abcdef"), 8);
+}
+
 static void test_partition_length(void **state)
 {
     struct fixture *f = *state;
     char name[1024], other[1024];
     memset(name, 'o', sizeof name);
     for (size_t len = LIMIT_PARTITION_KEY_BYTES - 1; len <= LIMIT_PARTITION_KEY_BYTES + 1; len++) {
-        size_t want = len > LIMIT_PARTITION_KEY_BYTES ? LIMIT_PARTITION_KEY_BYTES : len;
+        name[1] = 'o';
         f->lead = (struct lead){.offer_title = {name, len}};
         identify(f);
-        check_partition(f, want);
-        f->lead = (struct lead){.publisher_id = SPAN_LIT("p"), .offer_id = {name, len - 2}};
+        check_cut(f, (struct span){name, len});
+        name[1] = '.'; /* the same as ids */
+        f->lead = (struct lead){.publisher_id = {name, 1}, .offer_id = {name + 2, len - 2}};
         identify(f);
-        check_partition(f, want);
+        check_cut(f, (struct span){name, len});
     }
     /* Two that differ only behind the cut. */
     memcpy(other, name, sizeof name);
