@@ -42,7 +42,7 @@ struct body {
 #define INDENT     "  "            /* of the text's lines that hold values */
 #define ROW_INDENT "             " /* the same with the width of a label */
 
-/* --- values -------------------------------------------------------------------------------------------------- */
+/* --- values --------------------------------------------------------------------------------------------- */
 
 static void add_escaped(struct body *b, uint32_t code)
 {
@@ -104,7 +104,7 @@ static void add_line(struct body *b, struct span rest)
     }
 }
 
-/* --- layout -------------------------------------------------------------------------------------------------- */
+/* --- layout --------------------------------------------------------------------------------------------- */
 
 /* In the text every block begins with a blank line. */
 static void begin_block(struct body *b, const char *html)
@@ -185,7 +185,7 @@ static void row_time(struct body *b, const char *label, int64_t wall_ms)
     row(b, label, span_of(text));
 }
 
-/* --- content ------------------------------------------------------------------------------------------------- */
+/* --- content -------------------------------------------------------------------------------------------- */
 
 /* A part that could not be built makes the whole fail. */
 static void pass_error(struct buf *out, const struct buf *part)
@@ -300,26 +300,26 @@ static void add_mail_link(struct buf *out, struct span address)
 static void add_person(struct body *b, const struct lead *lead)
 {
     const struct customer *c = &lead->customer;
-    struct buf name = BUF_INIT(LIMIT_MAIL_BYTES), write = BUF_INIT(LIMIT_MAIL_FIELD_BYTES),
-               call = BUF_INIT(LIMIT_MAIL_FIELD_BYTES);
+    struct buf name = BUF_INIT(LIMIT_MAIL_BYTES), mail_link = BUF_INIT(LIMIT_MAIL_FIELD_BYTES),
+               phone_link = BUF_INIT(LIMIT_MAIL_FIELD_BYTES);
     add_name(&name, c);
     if (!lead->do_not_contact) { /* whoever must not be contacted is not one click away */
-        add_mail_link(&write, span_trim(c->email));
-        add_phone_link(&call, span_trim(c->phone));
+        add_mail_link(&mail_link, span_trim(c->email));
+        add_phone_link(&phone_link, span_trim(c->phone));
     }
     begin_rows(b);
     row(b, "Name", buf_span(&name));
     row(b, "Title", c->title);
     row(b, "Company", c->company);
-    row_up_to(b, SPAN_LIT("E-mail"), c->email, buf_span(&write), LIMIT_MAIL_FIELD_BYTES);
-    row_up_to(b, SPAN_LIT("Phone"), c->phone, buf_span(&call), LIMIT_MAIL_FIELD_BYTES);
+    row_up_to(b, SPAN_LIT("E-mail"), c->email, buf_span(&mail_link), LIMIT_MAIL_FIELD_BYTES);
+    row_up_to(b, SPAN_LIT("Phone"), c->phone, buf_span(&phone_link), LIMIT_MAIL_FIELD_BYTES);
     row(b, "Country", c->country);
     end_rows(b);
     if (name.error != ST_OK)
         pass_error(b->out, &name);
     buf_release(&name);
-    buf_release(&write);
-    buf_release(&call);
+    buf_release(&mail_link);
+    buf_release(&phone_link);
 }
 
 static struct span parameter_value(const struct json *m)
@@ -411,7 +411,7 @@ static void add_notices(struct body *b, const struct notification *n)
     if (n->lead->do_not_contact)
         notice(
             b,
-            "Do not contact this customer: they asked another partner, and this lead is for information only.");
+            "Do not contact this customer: they asked another partner. This lead is for information only.");
     if (n->reason == MAIL_CAME_BACK) {
         char text[120];
         (void)snprintf(text, sizeof text,
@@ -467,7 +467,7 @@ static void add_body(struct buf *out, bool html, const struct notification *n)
         buf_add_text(out, "</body></html>\n");
 }
 
-/* --- the message --------------------------------------------------------------------------------------------- */
+/* --- the message ---------------------------------------------------------------------------------------- */
 
 static void add_part(struct buf *out, const char *type, const char *boundary, bool html,
                      const struct notification *n)
@@ -495,7 +495,7 @@ static bool is_delivery_id(struct span id)
     return id.len == LEAD_DELIVERY_TEXT;
 }
 
-/* What goes into headers as it is.  It comes from the configuration and from rows, which others may have written. */
+/* What goes into headers as it is.  It comes from the configuration and from rows, which others may write. */
 static enum status check_header_values(const struct notification *n, struct mail_address *from,
                                        struct mail_address *to, struct fail *why)
 {

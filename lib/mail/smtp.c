@@ -66,7 +66,7 @@ static bool is_handed_out(const struct dialogue *d)
     return d->message.len > 0 && d->handed_out == d->message.len;
 }
 
-/* --- classification ------------------------------------------------------------------------------------------ */
+/* --- classification ------------------------------------------------------------------------------------- */
 
 /* The enhanced status code (RFC 3463) behind the reply code: "550 5.7.30 Basic ..." gives "5.7.30". */
 static struct span enhanced_code(struct span words)
@@ -80,7 +80,7 @@ static struct span enhanced_code(struct span words)
 
 static bool is_configuration_reply(long reply, struct span words)
 {
-    /* 530 and 538: login or TLS required; 534, 535: login refused.  Exchange says the same with other codes. */
+    /* 530, 538: login or TLS required; 534, 535: login refused.  Exchange says it with other codes, too. */
     struct span enhanced = enhanced_code(words);
     return reply == 530 || reply == 534 || reply == 535 || reply == 538 ||
            span_eq(enhanced, SPAN_LIT("5.7.3")) || span_eq(enhanced, SPAN_LIT("5.7.30")) ||
@@ -113,17 +113,17 @@ enum mail_outcome smtp_classify(int curl_code, long reply, bool all, struct span
     default:
         break;
     }
-    /* A refusal of MAIL, RCPT or DATA is a send error to libcurl, one of the message comes after all its bytes.
-     * A 5xx greeting or EHLO speaks of the server's state, not of this message. */
+    /* libcurl calls a refusal of MAIL, RCPT or DATA a send error; one of the message follows all its bytes.
+     * A 5xx greeting or EHLO speaks of the server's state and not of this message.
+     * RFC 5321 4.5.3.1.10: 552 before the message (too many recipients) is to be taken for 452. */
     if (reply / 100 == 5 && is_configuration_reply(reply, words))
         return MAIL_CONFIGURATION;
     if (reply / 100 == 5 && (curl_code == CURLE_SEND_ERROR || all))
-        return reply == 552 && !all ? MAIL_TRANSIENT
-                                    : MAIL_PERMANENT; /* RFC 5321 4.5.3.1.10: 552 at RCPT is 452 */
+        return reply == 552 && !all ? MAIL_TRANSIENT : MAIL_PERMANENT;
     return MAIL_TRANSIENT;
 }
 
-/* --- waits ---------------------------------------------------------------------------------------------------- */
+/* --- waits ---------------------------------------------------------------------------------------------- */
 
 /* For the reply to the message, the longest wait by far. */
 static int64_t reply_wait_ms(const struct mail_settings *s)
@@ -143,14 +143,14 @@ static int64_t connect_wait_ms(const struct mail_settings *s)
     return connect_ms < reply_wait_ms(s) ? connect_ms : reply_wait_ms(s);
 }
 
-/* From the beginning until all bytes are handed out: RFC 5321 4.5.3.2 asks for half of the final wait, for each
- * step; here it is for all. */
+/* From the beginning until all bytes are handed out: half of the final wait, which RFC 5321 4.5.3.2 asks for
+ * at each step, for all of them. */
 static int64_t hand_out_wait_ms(const struct mail_settings *s)
 {
     return connect_wait_ms(s) + reply_wait_ms(s) / 2;
 }
 
-/* --- the server's words -------------------------------------------------------------------------------------- */
+/* --- the server's words --------------------------------------------------------------------------------- */
 
 /* The lines of the last reply with that code.  The answer to QUIT may stand behind it. */
 static struct span reply_lines(const struct dialogue *d, long code)
@@ -248,7 +248,7 @@ static void explain(const struct dialogue *d, CURLcode code, long reply, enum ma
     buf_release(&words);
 }
 
-/* --- libcurl's callbacks ------------------------------------------------------------------------------------- */
+/* --- libcurl's callbacks -------------------------------------------------------------------------------- */
 
 /* Every reply line of the server. */
 static size_t on_reply(char *line, size_t size, size_t count, void *context)
@@ -311,7 +311,7 @@ static size_t on_body(char *text, size_t size, size_t count, void *context)
     return size * count;
 }
 
-/* --- transfer ------------------------------------------------------------------------------------------------ */
+/* --- transfer ------------------------------------------------------------------------------------------- */
 
 static CURLcode set_options(struct dialogue *d)
 {
@@ -418,7 +418,7 @@ enum mail_outcome smtp_probe(struct smtp *smtp, struct fail *why)
     return perform(&d, why);
 }
 
-/* --- settings ------------------------------------------------------------------------------------------------ */
+/* --- settings ------------------------------------------------------------------------------------------- */
 
 /* A name like 127.example.com is none: the whole must be a number. */
 static bool is_loopback(struct span host)

@@ -42,7 +42,7 @@ static void assert_text(const char *name, struct span got, struct span want)
         fail_msg("%s:\ngot  '%.*s'\nwant '%.*s'", name, SPAN_FMT(got), SPAN_FMT(want));
 }
 
-/* --- addresses ----------------------------------------------------------------------------------------------- */
+/* --- addresses ------------------------------------------------------------------------------------------ */
 
 static const struct {
     struct span text;
@@ -150,7 +150,7 @@ static void test_address_settings(void **state)
     assert_int_equal(mail_address_domain(SPAN_LIT("example.com")).len, 0);
 }
 
-/* --- MIME ---------------------------------------------------------------------------------------------------- */
+/* --- MIME ----------------------------------------------------------------------------------------------- */
 
 static const struct {
     const char *name;
@@ -310,7 +310,7 @@ static void test_quoted_printable(void **state)
     }
 }
 
-/* --- whole messages ------------------------------------------------------------------------------------------ */
+/* --- whole messages ------------------------------------------------------------------------------------- */
 
 static const struct mail_address sender = {.name = {"Website leads", 13},
                                            .address = {"leads@example.com", 17}};
@@ -339,9 +339,9 @@ static const struct earlier_lead history[] = {
     {.received_ms = 1793000000000LL, .action = SPAN_LIT("StartTestDrive")},
     {.received_ms = 1792000000000LL,
      .action = SPAN_LIT("Something"),
-     .description = SPAN_LIT(
-         "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345"
-         "6789012345678901234567890")},
+     .description =
+         SPAN_LIT("01234567890123456789012345678901234567890123456789012345678901234567890123456789"
+                  "012345678901234567890123456789012345678901234567890")},
 };
 
 static struct notification notification_of(const struct lead *lead)
@@ -630,7 +630,7 @@ static void test_refuses_header_values(void **state)
     }
 }
 
-/* --- what strangers send ------------------------------------------------------------------------------------- */
+/* --- what strangers send -------------------------------------------------------------------------------- */
 
 static const struct span hostile[] = {
     SPAN_LIT("x\r\nBcc: evil@example.org"),
@@ -798,7 +798,7 @@ static void test_lines_are_indented(void **state)
     buf_release(&message);
 }
 
-/* --- what a dialogue means ----------------------------------------------------------------------------------- */
+/* --- what a dialogue means ------------------------------------------------------------------------------ */
 
 static const struct {
     const char *name;
@@ -872,7 +872,7 @@ static void test_classification(void **state)
     }
 }
 
-/* --- Maildir ------------------------------------------------------------------------------------------------- */
+/* --- Maildir -------------------------------------------------------------------------------------------- */
 
 #define MESSAGE(id, text)                                                                                    \
     SPAN_LIT("Subject: x\r\nMessage-ID:\r\n <" id "@example.com>\r\n\r\n" text "\r\nline 2\r\n")

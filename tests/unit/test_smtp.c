@@ -42,8 +42,8 @@ enum {
     RECEIVED_MAX = 1 << 20
 };
 
-/* What the server says to a command: CONNECT EHLO AUTH LOGIN (each line of credentials) MAIL RCPT DATA . NOOP QUIT;
- * GONE with DROP: the connection is closed after the reply to the dot. */
+/* What the server says to a command: CONNECT EHLO HELO AUTH LOGIN (each line of credentials) MAIL RCPT DATA .
+ * NOOP QUIT, ? for any other.  GONE with DROP: it closes the connection after the reply to the dot. */
 struct rule {
     const char *command;
     const char *reply;
@@ -239,7 +239,7 @@ static struct mail_transport *transport_to(unsigned int port, const struct mail_
     return transport;
 }
 
-/* --- one message --------------------------------------------------------------------------------------------- */
+/* --- one message ---------------------------------------------------------------------------------------- */
 
 #define NO_AUTH    "250-test\r\n250 SIZE 1000000\r\n"
 #define LOGIN_ONLY "250-test\r\n250 AUTH LOGIN\r\n"
@@ -477,8 +477,8 @@ static void run_case(size_t i)
         fail_msg("%s: the reason quotes what it must not: %s", cases[i].name, why.text);
     if (clock_monotonic_ms() - begin > LONG_WAIT_MS / 4)
         fail_msg("%s: took %lld ms", cases[i].name, (long long)(clock_monotonic_ms() - begin));
-    /* Complete on the server and the fence passed mean the same; accepted is only what is complete, and what every
-     * message would run into is noticed before. */
+    /* Complete on the server and the fence passed mean the same; accepted is only what is complete, and what
+     * every message would run into is noticed before. */
     bool may_be_complete = got != MAIL_CONFIGURATION, must_be = got == MAIL_ACCEPTED || got == MAIL_AMBIGUOUS;
     if (server.complete != (f.calls == 1) || (must_be && !server.complete) ||
         (!may_be_complete && server.complete))
@@ -514,7 +514,7 @@ static void test_commands(void **state)
     release(&server);
 }
 
-/* --- sizes --------------------------------------------------------------------------------------------------- */
+/* --- sizes ---------------------------------------------------------------------------------------------- */
 
 /* A message of exactly so many bytes, with dots at the beginnings of lines. */
 static void fill(struct buf *message, size_t len)
@@ -557,7 +557,7 @@ static void test_sizes(void **state)
     }
 }
 
-/* --- fence and stop ------------------------------------------------------------------------------------------ */
+/* --- fence and stop ------------------------------------------------------------------------------------- */
 
 static void test_fence_refuses(void **state)
 {
@@ -625,7 +625,7 @@ static void test_stop_after_the_end(void **state)
     release(&server);
 }
 
-/* --- what never reaches a server ----------------------------------------------------------------------------- */
+/* --- what never reaches a server ------------------------------------------------------------------------ */
 
 static void test_refused_before_connecting(void **state)
 {
@@ -690,7 +690,7 @@ static void test_line_length(void **state)
     }
 }
 
-/* --- settings ------------------------------------------------------------------------------------------------ */
+/* --- settings ------------------------------------------------------------------------------------------- */
 
 static void test_settings(void **state)
 {
@@ -756,7 +756,7 @@ static void test_settings(void **state)
     }
 }
 
-/* --- probing ------------------------------------------------------------------------------------------------- */
+/* --- probing -------------------------------------------------------------------------------------------- */
 
 static void test_probe(void **state)
 {
