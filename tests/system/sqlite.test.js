@@ -40,7 +40,7 @@ function assertSafe(mail) {
   assert.strictEqual(new Set(names).size, names.length, 'each header once');
   assert.strictEqual(mail.parsed.attachments.length, 0);
   for (const [tag] of mail.parsed.html.matchAll(/<[^>]*>?/g)) {
-    assert.match(tag, /^<(!DOCTYPE html|\/?(html|head|meta|title|body|h[1-4]|p|div|span|strong|em|b|ul|li|hr|table|tr|td|th|br|a)( (lang|charset|name|content|style|role|href)="[^"]*")*)>$/);
+    assert.match(tag, /^<(!DOCTYPE html|\/?(html|head|meta|title|body|h[1-4]|p|div|span|strong|em|b|ul|li|hr|table|tr|td|th|br|a)( (lang|dir|charset|name|content|style|role|href)="[^"]*")*)>$/);
     assert.ok(!tag.startsWith('<a') || /href="(mailto|tel):/.test(tag), tag);
   }
 }
