@@ -332,6 +332,33 @@ static void test_strange_row(void **state)
     assert_int_equal(mails(f).count, 1);
 }
 
+static struct mail_row seen_at_outcome; /* copied numbers only; its spans die with the page */
+
+static void look_at_row(void *context, enum mail_outcome outcome)
+{
+    struct page page = mails(context);
+    assert_int_equal(outcome, MAIL_ACCEPTED);
+    assert_int_equal(page.count, 1);
+    assert_int_equal(mail_of_row(&page.rows[0], &seen_at_outcome, NULL), ST_OK);
+}
+
+/* When the final bytes are out the row says so: a death from here on is told as ambiguous. */
+static void test_fence_marks_the_row(void **state)
+{
+    struct fixture *f = *state;
+    struct mailer_options options = options_of(f);
+    options.on_outcome = look_at_row;
+    options.context = f;
+    mailer_free(f->mailer);
+    f->mailer = NULL;
+    assert_int_equal(mailer_new(&options, f->store, &f->mailer, NULL), ST_OK);
+    store_lead(f, '1', 1);
+    seen_at_outcome.state = MAIL_STATE_PARKED;
+    pass(f);
+    assert_int_equal(delivered(f), 1);
+    assert_int_equal(seen_at_outcome.state, MAIL_STATE_SENDING);
+}
+
 static void test_rate_limit(void **state)
 {
     struct fixture *f = *state;
@@ -432,6 +459,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_same_bytes_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_erased_lead_is_not_mailed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_strange_row, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_fence_marks_the_row, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_rate_limit, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_stop_leaves_the_rows, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_one_relay_per_host, set_up, tear_down),
