@@ -116,8 +116,10 @@ static int serve_fastcgi(struct service *service, const struct request_handler *
             _exit(0); /* a peer keeps a thread busy; what it has not sent whole was not accepted */
         }
     }
-    relay_stop(relay, WAIT_STOP_MS);
+    bool relay_ended = relay_stop(relay, WAIT_STOP_MS);
     listener_close(&listener);
+    if (!relay_ended)
+        _exit(code); /* all leads are settled; the mail's row says how far it came */
     return code;
 }
 

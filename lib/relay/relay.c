@@ -43,6 +43,9 @@ struct relay {
     pthread_t thread;
     int wake_fd;
     _Atomic bool stop;
+    pthread_mutex_t lock; /* of has_ended */
+    pthread_cond_t ended;
+    bool has_ended;
     char owner[OWNER_TEXT + 1];
 };
 
@@ -181,7 +184,31 @@ static void *run(void *context)
             (void)poll(&wake, 1, (int)wait_ms);
     }
     relay_socket_release(&socket);
+    (void)pthread_mutex_lock(&r->lock);
+    r->has_ended = true;
+    (void)pthread_cond_signal(&r->ended);
+    (void)pthread_mutex_unlock(&r->lock);
     return NULL;
+}
+
+/* None of these calls fails on Linux with valid arguments. */
+static void init_ended(struct relay *r)
+{
+    pthread_condattr_t monotonic;
+    (void)pthread_condattr_init(&monotonic);
+    (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&r->ended, &monotonic);
+    (void)pthread_condattr_destroy(&monotonic);
+    (void)pthread_mutex_init(&r->lock, NULL);
+}
+
+static void relay_free(struct relay *r)
+{
+    if (r->wake_fd >= 0)
+        (void)close(r->wake_fd);
+    (void)pthread_cond_destroy(&r->ended);
+    (void)pthread_mutex_destroy(&r->lock);
+    free(r);
 }
 
 enum status relay_start(const struct relay_options *options, struct relay **relay, struct fail *why)
@@ -189,6 +216,7 @@ enum status relay_start(const struct relay_options *options, struct relay **rela
     struct relay *r = calloc(1, sizeof *r);
     if (!r)
         return fail_set(why, ST_NOMEM, 0, "no memory for the relay");
+    init_ended(r);
     r->options = *options;
     r->options.mailer.stop = &r->stop;
     r->options.mailer.transport.stop = &r->stop;
@@ -206,19 +234,17 @@ enum status relay_start(const struct relay_options *options, struct relay **rela
             status = fail_set(why, ST_IO, error, "cannot start the relay thread");
     }
     if (status != ST_OK) {
-        if (r->wake_fd >= 0)
-            (void)close(r->wake_fd);
-        free(r);
+        relay_free(r);
         return status;
     }
     *relay = r;
     return ST_OK;
 }
 
-void relay_stop(struct relay *relay, int64_t wait_ms)
+bool relay_stop(struct relay *relay, int64_t wait_ms)
 {
     if (!relay)
-        return;
+        return true;
     atomic_store(&relay->stop, true);
     uint64_t one = 1;
     ssize_t written = write(relay->wake_fd, &one, sizeof one);
@@ -226,12 +252,19 @@ void relay_stop(struct relay *relay, int64_t wait_ms)
     struct timespec until;
     (void)clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += (time_t)(wait_ms / 1000);
-    if (pthread_clockjoin_np(relay->thread, NULL, CLOCK_MONOTONIC, &until) != 0) {
+    int error = 0;
+    (void)pthread_mutex_lock(&relay->lock);
+    while (!relay->has_ended && error == 0)
+        error = pthread_cond_timedwait(&relay->ended, &relay->lock, &until);
+    bool has_ended = relay->has_ended;
+    (void)pthread_mutex_unlock(&relay->lock);
+    if (!has_ended) {
         log_event(LOG_LEVEL_WARNING, "relay-still-sending", NULL);
-        return; /* the thread still uses it; the process ends now anyway */
+        return false; /* the thread still uses it */
     }
-    (void)close(relay->wake_fd);
-    free(relay);
+    (void)pthread_join(relay->thread, NULL);
+    relay_free(relay);
+    return true;
 }
 
 enum status relay_once(const struct relay_options *options, bool *waiting, struct fail *why)

@@ -22,9 +22,10 @@ MUST_CHECK enum status relay_start(const struct relay_options *options, struct r
                                    struct fail *why);
 
 /* Breaks off what has not reached its final bytes and waits for the thread, at
- * most wait_ms; a dialogue that is past that point goes on until the process
- * ends, its row says so.  NULL is allowed. */
-void relay_stop(struct relay *relay, int64_t wait_ms);
+ * most wait_ms.  false: a dialogue is past that point and waits for its reply;
+ * its row says so, and the process should end without freeing what the options
+ * point to.  NULL is allowed. */
+MUST_CHECK bool relay_stop(struct relay *relay, int64_t wait_ms);
 
 /* One pass over all offers in the calling thread, for `leadctl relay --once`.
  * ST_EXISTS: another process is this host's relay.  *waiting: whether something

@@ -268,7 +268,8 @@ const isLead = (row) => /^[0-9a-f]{32}-[0-9a-f]{32}$/.test(row.rowKey);
 const isMail = (row) => row.rowKey.startsWith('~mail-');
 
 // Stands before the Table service, counts requests and does to them what `fault(req, number)` says:
-// undefined (pass), {delay}, {status, headers, body}, 'drop-before', 'drop-after', {cut: bytes}.
+// undefined (pass), {delay}, {status, headers, body}, the same with `after` (the request is forwarded first),
+// 'drop-before', 'drop-after', {cut: bytes}.
 async function startProxy(bench, targetPort) {
   const proxy = { requests: 0, batches: 0, fault: () => undefined };
   const server = http.createServer((req, res) => {
@@ -280,16 +281,18 @@ async function startProxy(bench, targetPort) {
       const fault = proxy.fault(req, number, Buffer.concat(chunks).toString());
       if (fault && fault.delay) await new Promise((resolve) => setTimeout(resolve, fault.delay));
       if (fault === 'drop-before') return req.socket.destroy();
-      if (fault && fault.status) {
+      const replace = () => {
         res.writeHead(fault.status, fault.headers || {});
         return res.end(fault.body || '');
-      }
+      };
+      if (fault && fault.status && !fault.after) return replace();
       const forward = http.request({ host: '127.0.0.1', port: targetPort, method: req.method, path: req.url,
         headers: req.headers, agent: false }, (answer) => {
         const parts = [];
         answer.on('data', (part) => parts.push(part));
         answer.on('end', () => {
           if (fault === 'drop-after') return req.socket.destroy();
+          if (fault && fault.after) return replace();
           const body = Buffer.concat(parts);
           const headers = { ...answer.headers };
           delete headers['transfer-encoding'];
