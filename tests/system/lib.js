@@ -155,7 +155,7 @@ class Bench {
     this.write('nginx.conf', `
 worker_processes 1;
 pid ${this.file('nginx.pid')};
-error_log ${this.file('error.log')} info;
+error_log ${this.file('error.log')};
 events { worker_connections 512; }
 http {
   access_log ${this.file('access.log')};
@@ -163,7 +163,12 @@ http {
   proxy_temp_path ${this.file('nginx/proxy')}; scgi_temp_path ${this.file('nginx/scgi')}; uwsgi_temp_path ${this.file('nginx/uwsgi')};
   upstream leadhook { server unix:${this.file('fcgi.sock')}; }
   include ${top}/nginx/leadhook-http.conf;
-  server { listen 127.0.0.1:${this.port}; include ${top}/nginx/leadhook.conf; }
+  server {
+    listen 127.0.0.1:${this.port};
+    access_log ${this.file('leads.log')} leadhook;
+    include ${top}/nginx/leadhook.conf;
+    location / { return 404; }
+  }
 }`);
     const program = new Program('nginx', 'nginx', ['-p', this.dir, '-c', this.file('nginx.conf'), '-e', this.file('error.log'), '-g', 'daemon off;'],
       { log: this.file('nginx.out') });
