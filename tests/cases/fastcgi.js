@@ -4,8 +4,8 @@
 
 const net = require('node:net');
 
-const TYPE = { BEGIN: 1, ABORT: 2, END: 3, PARAMS: 4, STDIN: 5, STDOUT: 6, STDERR: 7, DATA: 8, GET_VALUES: 9, GET_VALUES_RESULT: 10, UNKNOWN: 11 };
-const ROLE = { RESPONDER: 1, AUTHORIZER: 2, FILTER: 3 };
+const TYPE = { BEGIN: 1, ABORT: 2, END: 3, PARAMS: 4, STDIN: 5, STDOUT: 6, GET_VALUES: 9 };
+const RESPONDER = 1;
 const RECORD_MAX = 65535;
 
 function record(type, content = '', { id = 1, version = 1, padding = 0, length } = {}) {
@@ -19,7 +19,7 @@ function record(type, content = '', { id = 1, version = 1, padding = 0, length }
   return Buffer.concat([header, body, Buffer.alloc(padding)]);
 }
 
-const begin = ({ role = ROLE.RESPONDER, keep = false, id } = {}) => record(TYPE.BEGIN, Buffer.from([role >> 8, role & 255, keep ? 1 : 0, 0, 0, 0, 0, 0]), { id });
+const begin = ({ keep = false, id } = {}) => record(TYPE.BEGIN, Buffer.from([0, RESPONDER, keep ? 1 : 0, 0, 0, 0, 0, 0]), { id });
 
 function lengthOf(text) {
   const bytes = Buffer.byteLength(text);
@@ -93,4 +93,4 @@ function hold(path, bytes) {
   });
 }
 
-module.exports = { TYPE, ROLE, RECORD_MAX, record, begin, pairs, stream, parameters, request, talk, hold };
+module.exports = { TYPE, record, begin, pairs, stream, parameters, request, talk, hold };

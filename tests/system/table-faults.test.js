@@ -181,7 +181,7 @@ test('a service that stands still: 503 within the deadline, and 200 when it goes
 });
 
 test('a lead costs one round trip, and a burst of a hundred with fifty repeats a few transactions', async (t) => {
-  const bench = await setUp(t, { threads: 100, mail_url: 'off', mail_user: null, mail_password_file: null });
+  const bench = await setUp(t, { threads: 100, request_deadline_ms: 20000, mail_url: 'off', mail_user: null, mail_password_file: null });
   const cost = async (bodies) => {
     const { requests, batches } = bench.proxy;
     const answers = await Promise.all(bodies.map((body) => bench.post(body)));

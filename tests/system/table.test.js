@@ -137,7 +137,7 @@ test('an answer that is lost after the write does not make a second row or mail'
 });
 
 test('fifty repeats among a hundred leads do not cost fifty transactions', async (t) => {
-  const { bench, azurite, proxy } = await setUp(t, { threads: 100 });
+  const { bench, azurite, proxy } = await setUp(t, { threads: 100, request_deadline_ms: 20000 });
   await bench.startLeadhook();
   const old = Array.from({ length: 50 }, () => L.lead());
   const first = await Promise.all(old.map((body) => bench.post(body)));
