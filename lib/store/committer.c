@@ -145,10 +145,8 @@ enum status committer_probe(struct committer *committer, struct fail *why)
 /* --- the working side ---------------------------------------------------------------------------------------- */
 
 /* Whether a job may share the transaction that begins with first. */
-static bool joins(const struct committer *c, const struct store *store, const struct job *first,
-                  const struct job *job)
+static bool joins(const struct store *store, const struct job *first, const struct job *job)
 {
-    (void)c;
     return job->kind == JOB_LEAD &&
            (store_joins_partitions(store) ||
             strcmp(job->lead->delivery.lead->partition, first->lead->delivery.lead->partition) == 0);
@@ -162,7 +160,7 @@ static size_t take(struct committer *c, const struct store *store, struct job **
     struct job *first = c->first;
     for (struct job *job = c->first, *next; job && count < LIMIT_BATCH_OPERATIONS; job = next) {
         next = job->next;
-        if (job != first && (first->kind != JOB_LEAD || !joins(c, store, first, job)))
+        if (job != first && (first->kind != JOB_LEAD || !joins(store, first, job)))
             continue;
         unlink_job(c, job);
         job->state = JOB_TAKEN;
