@@ -22,6 +22,9 @@ FLAGS_release = -O2 -g -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3 -fstack-protector-s
 FLAGS_asan    = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all \
                 -Wno-null-dereference -Wno-format-truncation
 FLAGS_tsan    = -O1 -g -fno-omit-frame-pointer -fsanitize=thread -Wno-null-dereference -Wno-format-truncation -fPIE
+# For tests of long waits: they can be divided, and the wall clock moved.
+FLAGS_fault   = $(FLAGS_release) -DLEADHOOK_TEST_CLOCK
+LINK_fault    = $(LINK_release)
 LINK_release  = -pie -Wl,-z,relro,-z,now,--as-needed
 LINK_asan     = -fsanitize=address,undefined
 LINK_tsan     = -fsanitize=thread -pie

@@ -1,6 +1,7 @@
 #include "handler/config.h"
 
 /* System */
+#include <limits.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -46,6 +47,8 @@ static const struct setting SETTINGS[] = {
      "table of the leads; a second one has this name and `Ops`"},
     {AT(table_tls_ca), KIND_PATH, "", "file of the certificate authorities to trust instead of the system's"},
     {AT(spool), KIND_TEXT, "off", "path of the spool database, or `off`"},
+    {AT(spool_max_bytes), KIND_NUMBER, "1073741824",
+     "bytes that the spool may take on the disk, its log included", 1048576, UINT_MAX},
     {AT(relay_socket), KIND_PATH, "",
      "socket through which processes tell the relay of new mail; absent: the path of the "
      "sqlite database, spool or `listen` with `.relay` at its end"},
@@ -67,6 +70,8 @@ static const struct setting SETTINGS[] = {
     {AT(body_max_bytes), KIND_NUMBER, "131072", "size of the largest request body", 1024, LIMIT_BODY_BYTES},
     {AT(withhold_domains), KIND_TEXT, "",
      "e-mail domains whose leads are kept without personal data, such as `.edu`"},
+    {AT(quarantine_per_day), KIND_NUMBER, "500",
+     "payloads kept in quarantine for a key in a day; what comes over it is refused with 429", 1, 1000000},
     {AT(alarm_to), KIND_TEXT, "", "address for the operator's alarms"},
 };
 enum { SETTING_COUNT = sizeof SETTINGS / sizeof SETTINGS[0] };

@@ -29,6 +29,7 @@ struct config {
     char *table_name;
     char *table_tls_ca;
     char *spool;
+    unsigned int spool_max_bytes;
     char *relay_socket;
     char *mail_url;
     char *mail_user;
@@ -45,6 +46,7 @@ struct config {
     unsigned int request_deadline_ms;
     unsigned int body_max_bytes;
     char *withhold_domains;
+    unsigned int quarantine_per_day;
     char *alarm_to;
 
     /* Made from the above. */

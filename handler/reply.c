@@ -36,6 +36,8 @@ static const char *title_of(int code)
         return "Unsupported Media Type";
     case 422:
         return "Unprocessable Content";
+    case 429:
+        return "Too Many Requests";
     case 500:
         return "Internal Server Error";
     case 503:
@@ -109,6 +111,8 @@ int reply_code_of(enum status status)
         return 415;
     case ST_NOT_FOUND:
         return 422;
+    case ST_OVER_QUOTA:
+        return 429;
     /* Everything that is our trouble or the store's: the sender shall come again. */
     case ST_DENIED:
     case ST_EXISTS:
@@ -117,6 +121,7 @@ int reply_code_of(enum status status)
     case ST_UNKNOWN:
     case ST_NOMEM:
     case ST_IO:
+    case ST_DAMAGED:
     case ST_BUG:
         return 503;
     }

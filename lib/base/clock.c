@@ -2,6 +2,7 @@
 
 /* System */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -16,9 +17,29 @@ static int64_t now_ms(clockid_t id)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+#ifdef LEADHOOK_TEST_CLOCK
+static int64_t test_number(const char *name, int64_t otherwise)
+{
+    const char *text = getenv(name);
+    return text ? strtoll(text, NULL, 10) : otherwise;
+}
+#else
+static int64_t test_number(const char *name, int64_t otherwise)
+{
+    (void)name;
+    return otherwise;
+}
+#endif
+
 int64_t clock_wall_ms(void)
 {
-    return now_ms(CLOCK_REALTIME);
+    return now_ms(CLOCK_REALTIME) + test_number("LEADHOOK_TEST_CLOCK_OFFSET_MS", 0);
+}
+
+int64_t clock_long_wait_ms(int64_t ms)
+{
+    int64_t hurry = test_number("LEADHOOK_TEST_HURRY", 1);
+    return hurry > 1 ? ms / hurry : ms;
 }
 
 int64_t clock_monotonic_ms(void)

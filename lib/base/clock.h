@@ -14,6 +14,12 @@
 int64_t clock_wall_ms(void);
 int64_t clock_monotonic_ms(void);
 
+/* The length of a wait of minutes or more.  A build with -DLEADHOOK_TEST_CLOCK
+ * (VARIANT=fault) divides it by $LEADHOOK_TEST_HURRY, so that tests of such waits
+ * take seconds, and moves the wall clock by $LEADHOOK_TEST_CLOCK_OFFSET_MS; no
+ * other build looks at these variables. */
+int64_t clock_long_wait_ms(int64_t ms);
+
 enum { CLOCK_TEXT_BYTES = 80 };
 
 /* "Sun, 11 Oct 2009 19:52:39 GMT": RFC 9110 5.6.7, x-ms-date. */

@@ -57,6 +57,7 @@
 #define LIMIT_MAIL_TEXT_BYTES    (10u * 1024)  /* of the customer's own words */
 #define LIMIT_MAIL_HISTORY       10u           /* earlier leads of the person listed */
 #define LIMIT_MAIL_ADDRESS_BYTES 254u          /* RFC 5321 4.5.3.1.3 less the brackets */
+#define LIMIT_ALARM_TEXT_BYTES   (2u * 1024)   /* what an alarm says */
 #define LIMIT_SMTP_REPLY_BYTES   (16u * 1024)  /* all reply lines of one dialogue */
 
 /* Waits, in milliseconds. */

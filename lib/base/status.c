@@ -65,6 +65,10 @@ const char *status_name(enum status code)
         return "no-memory";
     case ST_IO:
         return "io";
+    case ST_DAMAGED:
+        return "damaged";
+    case ST_OVER_QUOTA:
+        return "over-quota";
     case ST_BUG:
         return "bug";
     }

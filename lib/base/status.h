@@ -15,18 +15,20 @@
 
 enum status {
     ST_OK = 0,
-    ST_INVALID,   /* this input can never succeed */
-    ST_DENIED,    /* not authenticated or not allowed: a person has to act */
-    ST_TOO_LARGE, /* over one of our limits */
-    ST_EXISTS,    /* already there */
-    ST_NOT_FOUND, /* not there */
-    ST_CHANGED,   /* someone else changed it since it was read: read again */
-    ST_AGAIN,     /* failed and certainly had no effect: retry later */
-    ST_UNKNOWN,   /* may or may not have taken effect: retry only what is idempotent */
-    ST_REFUSED,   /* the peer said no for good: do not retry, tell a person */
-    ST_NOMEM,     /* out of memory */
-    ST_IO,        /* a local resource failed */
-    ST_BUG        /* a broken invariant of ours */
+    ST_INVALID,    /* this input can never succeed */
+    ST_DENIED,     /* not authenticated or not allowed: a person has to act */
+    ST_TOO_LARGE,  /* over one of our limits */
+    ST_EXISTS,     /* already there */
+    ST_NOT_FOUND,  /* not there */
+    ST_CHANGED,    /* someone else changed it since it was read: read again */
+    ST_AGAIN,      /* failed and certainly had no effect: retry later */
+    ST_UNKNOWN,    /* may or may not have taken effect: retry only what is idempotent */
+    ST_REFUSED,    /* the peer said no for good: do not retry, tell a person */
+    ST_NOMEM,      /* out of memory */
+    ST_IO,         /* a local resource failed */
+    ST_DAMAGED,    /* a local file does not hold what was written to it */
+    ST_OVER_QUOTA, /* somebody has used up a share: not before tomorrow */
+    ST_BUG         /* a broken invariant of ours */
 };
 
 struct fail {

@@ -28,7 +28,8 @@ struct lead_write {
     enum status status; /* ST_OK: durable; ST_REFUSED: never to be stored (quarantine it); others: not stored,
                            or with ST_UNKNOWN perhaps */
     bool is_repeat;
-    bool has_mail; /* mail rows were written for it */
+    bool has_mail;   /* mail rows were written for it */
+    bool is_spooled; /* ST_OK, but in the spool (lib/store/spool.h) and not yet in the store of record */
     struct fail why;
 };
 

@@ -1,0 +1,99 @@
+/* spool.h - leads that the Table service could not take, durable on this host until the drain has copied them.
+ *
+ * One per host, shared by all its processes: SQLite databases, "generations",
+ * at PATH, PATH.2, PATH.3, ...; the highest is current.  A damaged one is never
+ * renamed or repaired under other processes: the next one begins, every write
+ * checks afterwards that its generation is still current (else it writes again),
+ * and the drain visits all of them.
+ *
+ * In a generation: a row per spooled lead (its table row as computed on arrival,
+ * with a checksum), quarantined payloads and alarms that the table could not
+ * take, and the breaker.  PATH.ledger beside them notes every arrival and every
+ * departure with its id, so that what damage destroys is known and reported.
+ *
+ * A write is acknowledged when the commit and the ledger's record are on the
+ * disk.  Every wait is bounded by the deadline.
+ * Threads: a struct spool may be shared; its calls take turns.
+ */
+#ifndef LEAD_SPOOL_H
+#define LEAD_SPOOL_H
+
+#include "lib/store/alarms.h"
+#include "lib/store/leads.h"
+
+struct spool;
+
+struct spool_options {
+    const char *path;   /* copied */
+    uint64_t max_bytes; /* of all generations, logs and the ledger */
+};
+
+/* Opens the current generation, or makes the first. */
+MUST_CHECK enum status spool_open(const struct spool_options *options, struct spool **spool,
+                                  struct fail *why);
+void spool_close(struct spool *spool);
+
+/* --- writing: request threads' side -------------------------------------------------------------------------- */
+
+/* Stores the leads durably, all or none; is_spooled, status and why of each are set.
+ * A lead whose status was ST_UNKNOWN before is marked as perhaps written.
+ * ST_AGAIN: busy, or full (max_bytes); ST_IO: the disk. */
+void spool_put_leads(struct spool *spool, struct lead_write *const *leads, size_t count, int64_t deadline_ms);
+
+MUST_CHECK enum status spool_put_quarantined(struct spool *spool, const struct quarantined *item,
+                                             unsigned int per_day, int64_t deadline_ms, struct fail *why);
+
+/* alarm_raise in the current generation, for what the table cannot take. */
+MUST_CHECK enum status spool_raise(struct spool *spool, enum alarm alarm, const char *text,
+                                   int64_t deadline_ms, struct fail *why);
+
+/* Whether a lead could be spooled durably now: writes, syncs, and looks at the room. */
+MUST_CHECK enum status spool_probe(struct spool *spool, int64_t deadline_ms, struct fail *why);
+
+/* --- the breaker: whether to ask the table at all ------------------------------------------------------------ */
+
+enum breaker_way {
+    BREAKER_CLOSED, /* ask the table */
+    BREAKER_PROBE,  /* it was down; the caller is the one of this host who tries it now */
+    BREAKER_OPEN    /* do not ask: it is known to be down */
+};
+
+/* Costs a read at most every BREAKER_READ_MS; an unreadable breaker is closed. */
+enum breaker_way breaker_way(struct spool *spool);
+
+/* The table failed with *why: opens the breaker, or keeps it open for longer:
+ * 1 s doubling to 30 s with jitter, at least what the service asked for
+ * (Retry-After, at most 10 min).  true: it was closed before. */
+bool breaker_failed(struct spool *spool, const struct fail *why);
+/* The table took a write: closes it.  true: it was open before. */
+bool breaker_worked(struct spool *spool);
+
+/* --- reading: the drain's side, one process at a time (the relay) -------------------------------------------- */
+
+/* Opens generation number `generation` as a store of its own, for reading and deleting rows.
+ * ST_NOT_FOUND: there is none; ST_DAMAGED. */
+MUST_CHECK enum status spool_open_generation(const char *path, unsigned int generation, struct store **store,
+                                             struct fail *why);
+
+/* The lowest and the current generation; *lowest is 0 when there is no spool. */
+MUST_CHECK enum status spool_generations(const char *path, unsigned int *lowest, unsigned int *current,
+                                         struct fail *why);
+
+/* What `leadctl status` and `leadctl spool` show. */
+struct spool_state {
+    uint64_t bytes; /* on the disk, all of it */
+    unsigned int generations;
+    uint64_t leads;       /* waiting */
+    uint64_t quarantined; /* waiting */
+    int64_t oldest_ms;    /* receipt of the oldest lead waiting; 0: none */
+    uint64_t lost;        /* destroyed by damage so far */
+    bool table_is_down;   /* the breaker */
+    int64_t down_since_ms;
+    int64_t next_probe_ms;
+    char reason[256]; /* why it is open; "" */
+};
+
+/* ST_NOT_FOUND: there is no spool yet.  Opens and closes connections of its own. */
+MUST_CHECK enum status spool_inspect(const char *path, struct spool_state *state, struct fail *why);
+
+#endif
