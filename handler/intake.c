@@ -91,9 +91,21 @@ static void unavailable(struct intake *in, const struct fail *why)
     log_answer(in, LOG_LEVEL_ERROR, "not-stored", in->write.delivery.id, why);
 }
 
+/* The key has used up its quarantine: this is the one case in which what came with a good key is not kept. */
+static void over_quota(struct intake *in, const struct fail *reason, const struct fail *quota)
+{
+    struct fail why;
+    (void)fail_set(&why, ST_OVER_QUOTA, 0, "%s; not kept: %s", reason->text, quota->text);
+    reply_problem(in->reply, &(struct problem){.code = reply_code_of(ST_OVER_QUOTA),
+                                               .detail = why.text,
+                                               .request_id = in->request_id,
+                                               .retry_after_s = quota->retry_after_s});
+    log_answer(in, LOG_LEVEL_ERROR, "quarantine-full", NULL, &why);
+}
+
 /* Keeps the raw body of what came with a good key and could not be taken; only
- * then the answer is that of the failure. */
-static void quarantine(struct intake *in, const struct fail *reason, size_t offset, bool has_offset)
+ * then the answer is that of the failure.  false: it was not kept. */
+static bool quarantine(struct intake *in, const struct fail *reason, size_t offset, bool has_offset)
 {
     struct fail why;
     struct buf type = BUF_INIT(4 * LIMIT_CONTENT_TYPE_BYTES);
@@ -108,10 +120,14 @@ static void quarantine(struct intake *in, const struct fail *reason, size_t offs
     memcpy(item.id, in->write.delivery.id, sizeof item.id);
     enum status status = committer_quarantine(in->shared->committer, &item, &why);
     buf_release(&type);
+    if (status == ST_OVER_QUOTA) {
+        over_quota(in, reason, &why);
+        return false;
+    }
     if (status != ST_OK) {
         fail_prefix(&why, "quarantine");
         unavailable(in, &why);
-        return;
+        return false;
     }
     metrics_add(in->shared->metrics, METRIC_LEADS_QUARANTINED, 1);
     reply_problem(in->reply, &(struct problem){.code = reply_code_of(reason->code),
@@ -121,6 +137,7 @@ static void quarantine(struct intake *in, const struct fail *reason, size_t offs
                                                .offset = offset,
                                                .id = item.id});
     log_answer(in, LOG_LEVEL_ERROR, "quarantined", item.id, reason);
+    return true;
 }
 
 /* --- steps --------------------------------------------------------------------------------------------------- */
@@ -158,18 +175,13 @@ static bool authorize(struct intake *in)
 /* From the body to the lead with its keys; on failure *offset is the byte where the body went wrong. */
 static enum status understand(struct intake *in, size_t *offset, bool *has_offset, struct fail *why)
 {
-    struct span body = in->request->body;
-    struct payload payload;
     unsigned char random[LEAD_RANDOM_BYTES];
-    enum status status = lead_read(body, in->request->content_type, &in->arena, &payload, offset, why);
-    *has_offset = body.len > 0 && (status == ST_INVALID || status == ST_TOO_LARGE);
+    enum status status = crypto_random(random, sizeof random, why);
     if (status == ST_OK)
-        status = lead_normalize(&payload, body, span_of(in->shared->config->withhold_domains), &in->arena,
-                                &in->lead, why);
-    if (status == ST_OK)
-        status = crypto_random(random, sizeof random, why);
-    if (status == ST_OK)
-        status = lead_identify(&in->lead, body, random, why);
+        status = lead_understand(in->request->body, in->request->content_type,
+                                 span_of(in->shared->config->withhold_domains), random, &in->arena, &in->lead,
+                                 offset, why);
+    *has_offset = in->request->body.len > 0 && (status == ST_INVALID || status == ST_TOO_LARGE);
     return status;
 }
 
@@ -191,8 +203,7 @@ static void commit(struct intake *in)
     committer_store(in->shared->committer, w);
     if (w->status ==
         ST_REFUSED) { /* a good lead that the store will never take: kept raw, and that is a success */
-        quarantine(in, &w->why, 0, false);
-        if (in->reply->code != 503)
+        if (quarantine(in, &w->why, 0, false))
             reply_accepted(in->reply, 202, "quarantined", w->delivery.id);
         return;
     }
@@ -231,7 +242,7 @@ static void take_lead(struct intake *in)
         if (reply_code_of(why.code) == 503)
             unavailable(in, &why);
         else
-            quarantine(in, &why, offset, has_offset);
+            (void)quarantine(in, &why, offset, has_offset);
     } else {
         commit(in);
     }

@@ -37,6 +37,7 @@ static const struct {
     [METRIC_REQUESTS_413] = {"leadhook_requests_total", "{code=\"413\"}", NULL},
     [METRIC_REQUESTS_415] = {"leadhook_requests_total", "{code=\"415\"}", NULL},
     [METRIC_REQUESTS_422] = {"leadhook_requests_total", "{code=\"422\"}", NULL},
+    [METRIC_REQUESTS_429] = {"leadhook_requests_total", "{code=\"429\"}", NULL},
     [METRIC_REQUESTS_503] = {"leadhook_requests_total", "{code=\"503\"}", NULL},
     [METRIC_REQUESTS_OTHER] = {"leadhook_requests_total", "{code=\"other\"}", NULL},
     [METRIC_REQUESTS_CUT_OFF] = {"leadhook_requests_cut_off_total", "",
@@ -152,6 +153,8 @@ enum metric metric_of_code(int code)
         return METRIC_REQUESTS_415;
     case 422:
         return METRIC_REQUESTS_422;
+    case 429:
+        return METRIC_REQUESTS_429;
     case 503:
         return METRIC_REQUESTS_503;
     default:

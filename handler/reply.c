@@ -76,6 +76,8 @@ void reply_problem(struct reply *reply, const struct problem *p)
     reply->authenticate = p->code == 401 ? "Bearer" : NULL; /* RFC 9110 15.5.2 asks for a challenge */
     if (p->code == 503)
         reply->retry_after_s = p->retry_after_s > RETRY_AFTER_S ? p->retry_after_s : RETRY_AFTER_S;
+    else if (p->code == 429)
+        reply->retry_after_s = p->retry_after_s;
     json_begin(&w, &reply->body);
     json_add_text(&w, SPAN_LIT("type"), SPAN_LIT("about:blank"));
     json_add_text(&w, SPAN_LIT("title"), span_of(title_of(p->code)));

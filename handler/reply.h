@@ -15,7 +15,7 @@ struct reply {
     int code; /* HTTP status */
     const char *content_type;
     const char *allow;        /* for 405 */
-    int retry_after_s;        /* for 503; 0: no header */
+    int retry_after_s;        /* for 503 and 429; 0: no header */
     const char *authenticate; /* for 401 */
     struct buf body;
 };

@@ -85,6 +85,7 @@ struct committer_options service_committer(struct service *service)
                 .recipient_count = config->recipient_count,
             },
         .deadline_ms = config->request_deadline_ms,
+        .quarantine_per_day = config->quarantine_per_day,
         .on_commit = count_commit,
     };
 }

@@ -14,6 +14,9 @@
 #include "lib/base/json_write.h"
 #include "lib/base/text.h"
 
+/* L6 */
+#include "lib/store/offers.h"
+
 enum {
     LIST_DEFAULT = 20,
     LIST_MAX = 1000,
@@ -88,32 +91,6 @@ static bool offer_row(struct list *list, struct entity *row)
     return true;
 }
 
-/* Calls with every row of a range, page by page. */
-static enum status each_row(struct store *store, struct query *q,
-                            enum status (*visit)(void *context, struct entity *row, struct fail *why),
-                            void *context, struct fail *why)
-{
-    struct arena arena = ARENA_INIT(LIMIT_COMMIT_ARENA);
-    char next[LIMIT_CONTINUATION_BYTES];
-    enum status status = ST_OK;
-    do {
-        struct page page;
-        status = store_query(store, q, clock_monotonic_ms() + LIST_WAIT_MS, &arena, &page, why);
-        for (size_t i = 0; status == ST_OK && i < page.count; i++)
-            status = visit(context, &page.rows[i], why);
-        if (status == ST_OK && page.next.len > sizeof next)
-            status = fail_set(why, ST_TOO_LARGE, 0, "the store's mark of the next page is too long");
-        if (status != ST_OK)
-            break;
-        if (page.next.len)
-            memcpy(next, page.next.ptr, page.next.len);
-        q->next = (struct span){next, page.next.len};
-        arena_reset(&arena);
-    } while (q->next.len);
-    arena_release(&arena);
-    return status;
-}
-
 struct collection {
     struct store *store;
     struct list *list;
@@ -125,26 +102,24 @@ static enum status visit_lead(void *context, struct entity *row, struct fail *wh
     return offer_row(c->list, row) ? ST_OK : fail_set(why, ST_NOMEM, 0, "no memory for the list");
 }
 
-static enum status visit_offer(void *context, struct entity *row, struct fail *why)
+static enum status visit_offer(void *context, struct span partition, struct fail *why)
 {
     struct collection *c = context;
     struct query q = {
         .table = TABLE_LEADS,
-        .partition_key = row->row_key,
+        .partition_key = partition,
         .from = SPAN_LIT("0"), /* keys of leads begin with a hexadecimal digit, others with '~' */
         .to = SPAN_LIT("~"),
         .select = LIST_COLUMNS,
         .limit = PAGE_ROWS,
     };
-    return each_row(c->store, &q, visit_lead, c, why);
+    return store_each(c->store, &q, LIST_WAIT_MS, visit_lead, c, why);
 }
 
 static enum status collect(struct store *store, struct list *list, struct fail *why)
 {
     struct collection c = {.store = store, .list = list};
-    struct query offers = {
-        .table = TABLE_OPS, .partition_key = SPAN_LIT(OFFERS_PARTITION), .limit = PAGE_ROWS};
-    return each_row(store, &offers, visit_offer, &c, why);
+    return offers_each(store, LIST_WAIT_MS, visit_offer, &c, why);
 }
 
 /* --- printing ------------------------------------------------------------------------------------------------ */

@@ -11,6 +11,8 @@
 
 #include "lib/base/span.h"
 
+#define CLOCK_DAY_MS (24 * 60 * 60 * 1000LL)
+
 int64_t clock_wall_ms(void);
 int64_t clock_monotonic_ms(void);
 

@@ -173,3 +173,16 @@ enum status lead_identify(struct lead *lead, struct span body, const unsigned ch
     buf_release(&contact);
     return status;
 }
+
+enum status lead_understand(struct span body, struct span content_type, struct span withhold_domains,
+                            const unsigned char random[LEAD_RANDOM_BYTES], struct arena *arena,
+                            struct lead *lead, size_t *offset, struct fail *why)
+{
+    struct payload payload;
+    enum status status = lead_read(body, content_type, arena, &payload, offset, why);
+    if (status == ST_OK)
+        status = lead_normalize(&payload, body, withhold_domains, arena, lead, why);
+    if (status == ST_OK)
+        status = lead_identify(lead, body, random, why);
+    return status;
+}

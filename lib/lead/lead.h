@@ -98,6 +98,12 @@ enum { LEAD_RANDOM_BYTES = 32 };
 MUST_CHECK enum status lead_identify(struct lead *lead, struct span body,
                                      const unsigned char random[LEAD_RANDOM_BYTES], struct fail *why);
 
+/* All three steps.  Statuses and *offset are those of lead_read. */
+MUST_CHECK enum status lead_understand(struct span body, struct span content_type,
+                                       struct span withhold_domains,
+                                       const unsigned char random[LEAD_RANDOM_BYTES], struct arena *arena,
+                                       struct lead *lead, size_t *offset, struct fail *why);
+
 /* Appends the customer as Microsoft's CustomerInfo column holds it: a JSON object of
  * the seven fields in order. */
 MUST_CHECK enum status lead_customer_info(struct buf *out, const struct customer *customer, struct fail *why);

@@ -12,6 +12,7 @@
 
 /* L6 */
 #include "lib/store/offers.h"
+#include "lib/store/quarantine.h"
 
 enum {
     CONNECTIONS_TABLE = 4, /* several transactions in flight hide the service's latency */
@@ -200,22 +201,10 @@ static void store_leads(struct connection *own, struct job **jobs, size_t count,
     arena_release(&arena);
 }
 
-static enum status store_quarantined(struct store *store, const struct quarantined *item, int64_t deadline_ms,
-                                     struct fail *why)
+static enum status store_quarantined(const struct connection *own, const struct quarantined *item,
+                                     int64_t deadline_ms, struct fail *why)
 {
-    struct arena arena = ARENA_INIT(LIMIT_REQUEST_ARENA);
-    struct operation operation = {.kind = OPERATION_INSERT};
-    size_t failed;
-    enum status status;
-    if (row_of_quarantined(&operation.entity, item, &arena))
-        status = store_transact(store, TABLE_OPS, &operation, 1, deadline_ms, &failed, why);
-    else
-        status = fail_set(why, ST_NOMEM, 0, "no memory for quarantine");
-    if (status == ST_UNKNOWN && clock_monotonic_ms() < deadline_ms)
-        status = store_transact(store, TABLE_OPS, &operation, 1, deadline_ms, &failed, why);
-    arena_release(&arena);
-    /* The key holds a random id: it can only be the work of the first attempt. */
-    return status == ST_EXISTS ? ST_OK : status;
+    return quarantine_put(own->store, item, own->committer->options.quarantine_per_day, deadline_ms, why);
 }
 
 static void work_on(struct connection *own, struct job **jobs, size_t count)
@@ -226,7 +215,7 @@ static void work_on(struct connection *own, struct job **jobs, size_t count)
         store_leads(own, jobs, count, deadline_ms);
         break;
     case JOB_QUARANTINE:
-        jobs[0]->status = store_quarantined(own->store, jobs[0]->item, deadline_ms, &jobs[0]->why);
+        jobs[0]->status = store_quarantined(own, jobs[0]->item, deadline_ms, &jobs[0]->why);
         break;
     case JOB_PROBE:
         jobs[0]->status = store_probe(own->store, deadline_ms, &jobs[0]->why);

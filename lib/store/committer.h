@@ -21,9 +21,10 @@ struct committer_options {
     /* Opens one connection; called once per committer thread, by committer_new. */
     enum status (*open)(void *context, struct store **store, struct fail *why);
     void *context;
-    struct lead_rules rules;  /* borrowed until committer_free */
-    int64_t deadline_ms;      /* for one piece of work, from the moment it is handed over */
-    unsigned int connections; /* 0: one for a store that joins partitions, else four */
+    struct lead_rules rules;         /* borrowed until committer_free */
+    int64_t deadline_ms;             /* for one piece of work, from the moment it is handed over */
+    unsigned int quarantine_per_day; /* of a key, see quarantine_put */
+    unsigned int connections;        /* 0: one for a store that joins partitions, else four */
     /* Told of every transaction, for metrics; may be NULL. */
     void (*on_commit)(void *context, size_t leads, enum status status);
 };

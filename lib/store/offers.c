@@ -12,9 +12,9 @@
 enum {
     SLOTS = 2048, /* a power of two */
     SLOTS_FULL = SLOTS / 4 * 3,
-    OFFER_ARENA_BYTES = 64 * 1024
+    OFFER_ARENA_BYTES = 64 * 1024,
+    OFFERS_PER_PAGE = 500
 };
-#define DAY_MS (24LL * 60 * 60 * 1000)
 
 struct slot {
     char *partition;    /* NULL: free */
@@ -86,7 +86,7 @@ static bool is_known(struct offers *o, const struct delivery *delivery)
 {
     (void)pthread_mutex_lock(&o->mutex);
     struct slot *slot = find(o, delivery->lead->partition);
-    bool known = slot->partition && slot->day == delivery->received_ms / DAY_MS;
+    bool known = slot->partition && slot->day == delivery->received_ms / CLOCK_DAY_MS;
     if (known && delivery->received_ms > slot->last_ms)
         slot->last_ms = delivery->received_ms;
     (void)pthread_mutex_unlock(&o->mutex);
@@ -107,7 +107,7 @@ static void remember(struct offers *o, const struct delivery *delivery)
         o->used += slot->partition ? 1 : 0;
     }
     if (slot->partition) {
-        slot->day = delivery->received_ms / DAY_MS;
+        slot->day = delivery->received_ms / CLOCK_DAY_MS;
         slot->last_ms = delivery->received_ms;
         slot->written_ms = delivery->received_ms;
     }
@@ -205,4 +205,35 @@ enum status offers_flush(struct offers *offers, struct store *store, int64_t dea
         }
     }
     return ST_OK;
+}
+
+enum status offers_touch(struct store *store, struct span partition, int64_t deadline_ms, struct fail *why)
+{
+    struct offer offer = {.partition = partition, .last_ms = store_now_ms(store)};
+    return write_offer(store, &offer, false, deadline_ms, why);
+}
+
+struct offers_walk {
+    enum status (*visit)(void *context, struct span partition, struct fail *why);
+    void *context;
+};
+
+static enum status visit_row(void *context, struct entity *row, struct fail *why)
+{
+    const struct offers_walk *walk = context;
+    return walk->visit(walk->context, row->row_key, why);
+}
+
+enum status offers_each(struct store *store, int64_t page_wait_ms,
+                        enum status (*visit)(void *context, struct span partition, struct fail *why),
+                        void *context, struct fail *why)
+{
+    struct offers_walk walk = {visit, context};
+    struct query q = {
+        .table = TABLE_OPS,
+        .partition_key = SPAN_LIT(OFFERS_PARTITION),
+        .select = "PartitionKey,RowKey,Timestamp",
+        .limit = OFFERS_PER_PAGE,
+    };
+    return store_each(store, &q, page_wait_ms, visit_row, &walk, why);
 }

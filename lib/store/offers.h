@@ -27,4 +27,15 @@ MUST_CHECK enum status offers_ensure(struct offers *offers, struct store *store,
 MUST_CHECK enum status offers_flush(struct offers *offers, struct store *store, int64_t deadline_ms,
                                     struct fail *why);
 
+/* Makes the mailers of all hosts look into this offer at every pass again, as after a
+ * lead: they leave out those that had none for days.  ST_NOT_FOUND: no such offer. */
+MUST_CHECK enum status offers_touch(struct store *store, struct span partition, int64_t deadline_ms,
+                                    struct fail *why);
+
+/* Calls visit with the partition of every offer; ends as store_each does. */
+MUST_CHECK enum status offers_each(struct store *store, int64_t page_wait_ms,
+                                   enum status (*visit)(void *context, struct span partition,
+                                                        struct fail *why),
+                                   void *context, struct fail *why);
+
 #endif

@@ -281,6 +281,72 @@ bool row_of_quarantined(struct entity *row, const struct quarantined *item, stru
     return entity_add_long_binary(row, "Body", item->body, arena);
 }
 
+enum status quarantined_of_row(const struct entity *row, struct quarantined *item, size_t *body_bytes,
+                               struct fail *why)
+{
+    /* <time> "-" <id> */
+    size_t dash = span_find(row->row_key, '-');
+    struct span id = dash == SPAN_NONE ? span_empty() : span_from(row->row_key, dash + 1);
+    int64_t bytes = entity_number(row, "BodyBytes", 0);
+    if (id.len != LEAD_DELIVERY_TEXT)
+        return fail_set(why, ST_INVALID, 0, "a row in quarantine has a key of another form");
+    *item = (struct quarantined){
+        .received_ms = entity_number(row, COLUMN_RECEIVED_TIME, row->timestamp_ms),
+        .key_name = entity_text(row, "KeyName"),
+        .content_type = entity_text(row, "ContentType"),
+        .reason = entity_text(row, "Reason"),
+    };
+    copy_text(item->id, sizeof item->id, id);
+    *body_bytes = bytes > 0 ? (size_t)bytes : 0;
+    return ST_OK;
+}
+
+enum status quarantined_body(const struct entity *row, struct buf *body, struct fail *why)
+{
+    return entity_long_value(row, "Body", body, why);
+}
+
+struct span quota_prefix_of_day(int64_t day, struct arena *arena)
+{
+    char date[CLOCK_TEXT_BYTES];
+    clock_iso_time(day * CLOCK_DAY_MS, date);
+    const struct span parts[] = {SPAN_LIT(QUOTA_KEY_FIRST), span_cut(span_of(date), 0, 10), SPAN_LIT("-")};
+    return join(arena, parts, 3);
+}
+
+/* Appends a name so that it may be part of a key, and different names stay different. */
+static void add_key_part(struct buf *key, struct span name)
+{
+    for (size_t i = 0; i < name.len; i++) {
+        char c = name.ptr[i];
+        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+                     c == '_' || c == '-';
+        if (plain)
+            buf_add_char(key, c);
+        else
+            buf_addf(key, "=%02X", (unsigned int)(unsigned char)c);
+    }
+}
+
+bool row_of_quota(struct entity *row, struct span key_name, int64_t day, int32_t used, struct arena *arena)
+{
+    struct buf text = BUF_INIT(LIMIT_ROW_KEY_BYTES);
+    struct span key;
+    buf_add(&text, quota_prefix_of_day(day, arena));
+    add_key_part(&text, key_name);
+    bool ok = text.error == ST_OK && arena_copy(arena, buf_span(&text), &key) &&
+              entity_init(row, SPAN_LIT(QUARANTINE_PARTITION), key, arena);
+    buf_release(&text);
+    if (ok)
+        entity_add_int(row, "Used", used);
+    return ok;
+}
+
+int32_t quota_used(const struct entity *row)
+{
+    return (int32_t)entity_number(row, "Used", 0);
+}
+
 bool row_of_offer(struct entity *row, const struct offer *offer, struct arena *arena)
 {
     if (!entity_init(row, SPAN_LIT(OFFERS_PARTITION), offer->partition, arena))

@@ -106,6 +106,26 @@ struct quarantined {
     struct span body;
 };
 MUST_CHECK bool row_of_quarantined(struct entity *row, const struct quarantined *item, struct arena *arena);
+/* Back from a row; spans point into it.  The body, which may lie in several
+ * columns, is left blank; *body_bytes is its length.  ST_INVALID: not an item's key. */
+MUST_CHECK enum status quarantined_of_row(const struct entity *row, struct quarantined *item,
+                                          size_t *body_bytes, struct fail *why);
+/* Appends the body. */
+MUST_CHECK enum status quarantined_body(const struct entity *row, struct buf *body, struct fail *why);
+
+/* RowKeys of items: QUARANTINE_KEY_FIRST <= key < QUARANTINE_KEY_END, in order of
+ * time.  Behind them lie counters: how many a key has put there in a day (UTC,
+ * days since 1970). */
+#define QUARANTINE_KEY_FIRST "0"
+#define QUARANTINE_KEY_END   "~"
+#define QUOTA_KEY_FIRST      "~quota-"
+
+/* Where the counters of a day begin; "~quota-<day>-".  Blank: no memory. */
+struct span quota_prefix_of_day(int64_t day, struct arena *arena);
+/* "~quota-<day>-<key name>"; what a key name has besides letters, digits, '.', '_' and '-' is encoded. */
+MUST_CHECK bool row_of_quota(struct entity *row, struct span key_name, int64_t day, int32_t used,
+                             struct arena *arena);
+int32_t quota_used(const struct entity *row);
 
 /* The offers directory: where leads are, so that nobody has to scan the table. */
 #define OFFERS_PARTITION "offers"

@@ -1,5 +1,11 @@
 #include "lib/store/store.h"
 
+/* System */
+#include <string.h>
+
+/* L0 */
+#include "lib/base/clock.h"
+
 /* L6 */
 #include "lib/store/store_internal.h"
 
@@ -32,6 +38,32 @@ enum status store_query(struct store *store, const struct query *query, int64_t 
                         struct arena *arena, struct page *page, struct fail *why)
 {
     return store->functions->query(store, query, deadline_ms, arena, page, why);
+}
+
+enum status store_each(struct store *store, struct query *query, int64_t page_wait_ms,
+                       enum status (*visit)(void *context, struct entity *row, struct fail *why),
+                       void *context, struct fail *why)
+{
+    struct arena arena = ARENA_INIT(LIMIT_COMMIT_ARENA);
+    char next[LIMIT_CONTINUATION_BYTES];
+    enum status status = ST_OK;
+    do {
+        struct page page;
+        status = store_query(store, query, clock_monotonic_ms() + page_wait_ms, &arena, &page, why);
+        for (size_t i = 0; status == ST_OK && i < page.count; i++)
+            status = visit(context, &page.rows[i], why);
+        if (status == ST_OK && page.next.len > sizeof next)
+            status = fail_set(why, ST_TOO_LARGE, 0, "the store's mark of the next page is too long");
+        if (status != ST_OK)
+            break;
+        if (page.next.len)
+            memcpy(next, page.next.ptr, page.next.len);
+        query->next = (struct span){next, page.next.len};
+        arena_reset(&arena);
+    } while (query->next.len);
+    query->next = span_empty();
+    arena_release(&arena);
+    return status;
 }
 
 enum status store_probe(struct store *store, int64_t deadline_ms, struct fail *why)

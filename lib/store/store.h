@@ -50,6 +50,13 @@ MUST_CHECK enum status store_get_many(struct store *store, enum table_id table, 
 MUST_CHECK enum status store_query(struct store *store, const struct query *query, int64_t deadline_ms,
                                    struct arena *arena, struct page *page, struct fail *why);
 
+/* Calls visit with every row of the query's range, page by page, each page read
+ * within page_wait_ms; the row lives until visit returns.  Ends with the first
+ * status of visit that is not ST_OK.  query->next is used for the pages. */
+MUST_CHECK enum status store_each(struct store *store, struct query *query, int64_t page_wait_ms,
+                                  enum status (*visit)(void *context, struct entity *row, struct fail *why),
+                                  void *context, struct fail *why);
+
 /* Whether a lead could be written durably now: sqlite takes the write lock, the
  * Table service answers a point query with these credentials. */
 MUST_CHECK enum status store_probe(struct store *store, int64_t deadline_ms, struct fail *why);
