@@ -5,6 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
+#include <unistd.h>
+
+/* L7 */
+#include "lib/relay/relay_socket.h"
 
 /* Where the configuration is: --config FILE, else the environment, else the usual place. */
 static const char *config_path(int argc, char **argv, int *next_argument)
@@ -107,4 +111,13 @@ struct relay_options service_relay(struct service *service)
             },
         .socket_path = config->relay_socket,
     };
+}
+
+void service_hint(const struct service *service, const char *partition)
+{
+    int fd;
+    if (!service->config.mail_on || relay_hint_open(&fd, NULL) != ST_OK)
+        return;
+    relay_hint(fd, service->config.relay_socket, partition);
+    (void)close(fd);
 }

@@ -23,4 +23,7 @@ MUST_CHECK enum status service_open_store(void *context, struct store **store, s
 struct committer_options service_committer(struct service *service);
 struct relay_options service_relay(struct service *service);
 
+/* Tells this host's relay that the partition has mail.  Only a hint: without a relay nothing happens. */
+void service_hint(const struct service *service, const char *partition);
+
 #endif

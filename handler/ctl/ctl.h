@@ -11,6 +11,16 @@ int ctl_check(struct service *service, int argc, char **argv);
 /* Prints the newest leads, as a table or (--json) as one JSON object per line. */
 int ctl_list(struct service *service, int argc, char **argv);
 
+/* list | show ID | resubmit ID [--file FILE] | drop ID: what was kept because it
+ * could not be taken.  A resubmitted payload becomes the lead that it would have
+ * been, under the id and time of its receipt; a run that was cut off may be run
+ * again.  65: it still cannot be taken and stays; 66: there is no such item. */
+int ctl_quarantine(struct service *service, int argc, char **argv);
+
+/* [ID | --all]: mails that are parked, or with an argument also those that wait
+ * for later, become due now and begin anew.  66: no mail of that delivery. */
+int ctl_retry(struct service *service, int argc, char **argv);
+
 /* --once: sends the mails that wait, in this process. */
 int ctl_relay(struct service *service, int argc, char **argv);
 

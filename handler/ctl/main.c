@@ -2,8 +2,9 @@
  *
  *   leadctl [--config FILE] COMMAND [OPTIONS]
  *
- * Exit status: 0, 1 when a check failed, and those of sysexits.h: 64 usage, 78
- * configuration, 69 the store cannot be used, 75 try again later.
+ * Exit status: 0, 1 when a check failed, and those of sysexits.h: 64 usage, 65 a
+ * payload that cannot be taken, 66 nothing of that id or name, 78 configuration,
+ * 69 the store cannot be used, 75 try again later.
  */
 #include "handler/ctl/ctl.h"
 
@@ -26,6 +27,9 @@ static const struct command {
 } COMMANDS[] = {
     {"check", ctl_check, "check", "try keys, store and mail for real; say what to do about failures"},
     {"list", ctl_list, "list [-n COUNT] [--json]", "show the newest leads"},
+    {"quarantine", ctl_quarantine, "quarantine list|show|resubmit|drop",
+     "what was kept because it could not be taken"},
+    {"retry", ctl_retry, "retry [ID | --all]", "parked mails are due now"},
     {"relay", ctl_relay, "relay --once", "send the mails that wait, then end"},
 };
 enum { COMMAND_COUNT = sizeof COMMANDS / sizeof COMMANDS[0] };
@@ -34,7 +38,7 @@ static void print_usage(FILE *out)
 {
     (void)fprintf(out, "usage: leadctl [--config FILE] COMMAND\n\n");
     for (size_t i = 0; i < COMMAND_COUNT; i++)
-        (void)fprintf(out, "  %-26s %s\n", COMMANDS[i].usage, COMMANDS[i].purpose);
+        (void)fprintf(out, "  %-36s %s\n", COMMANDS[i].usage, COMMANDS[i].purpose);
     (void)fprintf(out, "\nWithout --config the file is $LEADHOOK_CONFIG, else %s.\n", CONFIG_DEFAULT_PATH);
 }
 

@@ -246,26 +246,11 @@ static enum status compare(void *context, const struct quarantine_entry *entry, 
     return arena_copy(s->arena, entry->row_key, &s->row_key) ? ST_OK : no_memory(why);
 }
 
-static enum status read_digits(struct span id, char digits[LEAD_DELIVERY_TEXT + 1], struct fail *why)
-{
-    bool good = id.len >= QUARANTINE_ID_MIN && id.len <= LEAD_DELIVERY_TEXT;
-    for (size_t i = 0; i < id.len && good; i++) {
-        digits[i] = char_lower(id.ptr[i]);
-        good = (digits[i] >= '0' && digits[i] <= '9') || (digits[i] >= 'a' && digits[i] <= 'f');
-    }
-    if (!good)
-        return fail_set(why, ST_INVALID, 0,
-                        "an id has 32 hexadecimal digits; at least the first %d are needed",
-                        QUARANTINE_ID_MIN);
-    digits[id.len] = '\0';
-    return ST_OK;
-}
-
 enum status quarantine_find(struct store *store, struct span id, struct arena *arena,
                             struct quarantine_entry *entry, struct fail *why)
 {
     char digits[LEAD_DELIVERY_TEXT + 1];
-    enum status status = read_digits(id, digits, why);
+    enum status status = delivery_id_given(id, digits, why);
     struct search s = {.digits = span_of(status == ST_OK ? digits : NULL), .arena = arena};
     if (status == ST_OK)
         status = quarantine_list(store, compare, &s, why);

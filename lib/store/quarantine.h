@@ -39,11 +39,9 @@ quarantine_list(struct store *store,
                 enum status (*visit)(void *context, const struct quarantine_entry *entry, struct fail *why),
                 void *context, struct fail *why);
 
-enum { QUARANTINE_ID_MIN = 8 };
-
-/* The item whose id begins with these (at least QUARANTINE_ID_MIN) hexadecimal
- * digits, with its body; in the arena.  ST_NOT_FOUND; ST_INVALID: not such
- * digits; ST_EXISTS: the ids of several begin so. */
+/* The item whose id was given (see delivery_id_given), with its body; in the
+ * arena.  ST_NOT_FOUND; ST_INVALID: not an id; ST_EXISTS: the ids of several
+ * begin so. */
 MUST_CHECK enum status quarantine_find(struct store *store, struct span id, struct arena *arena,
                                        struct quarantine_entry *entry, struct fail *why);
 

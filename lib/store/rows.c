@@ -32,6 +32,21 @@ static struct span join(struct arena *arena, const struct span *parts, size_t co
     return (struct span){text, len};
 }
 
+enum status delivery_id_given(struct span given, char digits[LEAD_DELIVERY_TEXT + 1], struct fail *why)
+{
+    bool good = given.len >= DELIVERY_ID_MIN && given.len <= LEAD_DELIVERY_TEXT;
+    for (size_t i = 0; i < given.len && good; i++) {
+        digits[i] = char_lower(given.ptr[i]);
+        good = (digits[i] >= '0' && digits[i] <= '9') || (digits[i] >= 'a' && digits[i] <= 'f');
+    }
+    if (!good)
+        return fail_set(why, ST_INVALID, 0,
+                        "an id has %d hexadecimal digits, of which at least the first %d are needed",
+                        LEAD_DELIVERY_TEXT, DELIVERY_ID_MIN);
+    digits[given.len] = '\0';
+    return ST_OK;
+}
+
 struct span row_key_of_lead(const struct lead *lead, struct arena *arena)
 {
     const struct span parts[] = {span_of(lead->contact), SPAN_LIT("-"), span_of(lead->content)};

@@ -30,6 +30,12 @@ struct delivery {
     struct span key_name;
 };
 
+/* An id as a person may give it: the first DELIVERY_ID_MIN digits or more.
+ * ST_INVALID: something else.  digits gets them in lower case. */
+enum { DELIVERY_ID_MIN = 8 };
+MUST_CHECK enum status delivery_id_given(struct span given, char digits[LEAD_DELIVERY_TEXT + 1],
+                                         struct fail *why);
+
 /* How often and when a row's lead was delivered. */
 struct deliveries {
     int32_t count;
