@@ -47,7 +47,8 @@
 #define LIMIT_BATCH_BYTES         (3900u * 1024) /* the service refuses 4 MiB and more */
 #define LIMIT_ANSWER_BYTES                                                                                   \
     (16u * 1024 * 1024) /* 1,000 rows of 16 KiB each; larger pages are asked for with $top */
-#define LIMIT_HEADER_BYTES       (32u * 1024) /* all header lines of one answer */
+#define LIMIT_PAGE_BYTES         (4u * 1024 * 1024) /* rows of a SQLite database read at once */
+#define LIMIT_HEADER_BYTES       (32u * 1024)       /* all header lines of one answer */
 #define LIMIT_CONTINUATION_BYTES 4096u
 
 /* Mail.  A finished message is kept in its row, where a character counts two
@@ -63,6 +64,7 @@
 /* Waits, in milliseconds. */
 #define WAIT_CONNECT_MS      2000u  /* TCP and TLS to the Table service */
 #define WAIT_SQLITE_BUSY_MS  2000u  /* for another process's transaction */
+#define WAIT_SPOOL_MS        4000u  /* for the local spool, after the time for the store */
 #define WAIT_STOP_MS         20000u /* from SIGTERM to exit */
 #define WAIT_ACCEPT_MS       500u   /* how often an idle thread looks whether to stop */
 #define WAIT_OFFERS_MS       60000u /* between updates of the offers directory's last lead times */

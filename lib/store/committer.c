@@ -3,6 +3,8 @@
 /* System */
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -17,10 +19,15 @@
 enum {
     CONNECTIONS_TABLE = 4, /* several transactions in flight hide the service's latency */
     CONNECTIONS_MAX = 16,
-    COMMITTER_STACK_BYTES = 256 * 1024
+    COMMITTER_STACK_BYTES = 256 * 1024,
+    SPOOL_RETRY_MS = 1000, /* between attempts to open a spool that cannot be opened */
+    ALARM_WAIT_MS = 2000
 };
 
 enum job_kind { JOB_LEAD, JOB_QUARANTINE, JOB_PROBE };
+/* When a request is no longer worth a try of the table: what is left of its time would only cut off the answer. */
+#define LEAST_OF_DEADLINE 4
+
 enum job_state { JOB_QUEUED, JOB_TAKEN, JOB_DONE };
 
 /* Lives on the stack of the thread that waits for it. */
@@ -28,7 +35,7 @@ struct job {
     struct job *next;
     enum job_kind kind;
     enum job_state state;
-    int64_t deadline_ms;
+    int64_t deadline_ms; /* for the store; the spool has WAIT_SPOOL_MS more */
     struct lead_write *lead;
     const struct quarantined *item;
     enum status status; /* of JOB_QUARANTINE and JOB_PROBE */
@@ -46,6 +53,11 @@ struct connection {
 struct committer {
     struct committer_options options;
     struct offers *offers;
+    pthread_mutex_t spool_mutex; /* of the three below */
+    struct spool *spool;         /* NULL: there is none, or it cannot be opened now */
+    int64_t spool_tried_ms;
+    struct fail spool_why;
+    _Atomic int64_t alarm_days[ALARM_COUNT]; /* the days on which this process has raised them */
     pthread_mutex_t mutex;
     pthread_cond_t work;
     struct job *first; /* waiting jobs in order of arrival */
@@ -90,6 +102,8 @@ static void unlink_job(struct committer *c, struct job *job)
 static bool hand_over(struct committer *c, struct job *job)
 {
     job->deadline_ms = clock_monotonic_ms() + c->options.deadline_ms;
+    /* With a spool the time of the store is not yet the end. */
+    int64_t taken_until_ms = job->deadline_ms + (c->options.spool.path ? WAIT_SPOOL_MS : 0);
     cond_init(&job->settled);
     (void)pthread_mutex_lock(&c->mutex);
     *c->last = job;
@@ -100,7 +114,7 @@ static bool hand_over(struct committer *c, struct job *job)
         if (job->state == JOB_TAKEN)
             (void)pthread_cond_wait(&job->settled, &c->mutex); /* the committer's own deadline bounds this */
         else
-            in_time = wait_until(&job->settled, &c->mutex, job->deadline_ms) || job->state != JOB_QUEUED;
+            in_time = wait_until(&job->settled, &c->mutex, taken_until_ms) || job->state != JOB_QUEUED;
     }
     if (!in_time)
         unlink_job(c, job);
@@ -143,7 +157,7 @@ enum status committer_probe(struct committer *committer, struct fail *why)
     return wait_for(committer, &job, why);
 }
 
-/* --- the working side ---------------------------------------------------------------------------------------- */
+/* --- the queue ----------------------------------------------------------------------------------------------- */
 
 /* Whether a job may share the transaction that begins with first. */
 static bool joins(const struct store *store, const struct job *first, const struct job *job)
@@ -170,7 +184,57 @@ static size_t take(struct committer *c, const struct store *store, struct job **
     return count;
 }
 
-/* The earliest deadline of the jobs, but enough for a few round trips also when they have waited long. */
+/* --- the spool and the alarms -------------------------------------------------------------------------------- */
+
+/* The host's spool; opened again now and then when that failed.  NULL: none, and *why says so. */
+static struct spool *spool_of(struct committer *c, struct fail *why)
+{
+    (void)pthread_mutex_lock(&c->spool_mutex);
+    int64_t now = clock_monotonic_ms();
+    if (!c->spool && c->options.spool.path && now - c->spool_tried_ms >= SPOOL_RETRY_MS) {
+        c->spool_tried_ms = now;
+        if (spool_open(&c->options.spool, &c->spool, &c->spool_why) != ST_OK)
+            c->spool = NULL;
+    }
+    struct spool *spool = c->spool;
+    if (!spool && why)
+        *why = c->spool_why;
+    (void)pthread_mutex_unlock(&c->spool_mutex);
+    return spool;
+}
+
+/* Raises an alarm, once a day from this process; in the store or, with spool, there.  A failure is tried again with
+ * the next event. */
+static void raise_alarm(struct connection *own, struct spool *spool, enum alarm alarm, const char *text)
+{
+    struct committer *c = own->committer;
+    int64_t today = clock_wall_ms() / CLOCK_DAY_MS;
+    if (!c->options.raises_alarms || atomic_exchange(&c->alarm_days[alarm], today) == today)
+        return;
+    int64_t deadline_ms = clock_monotonic_ms() + ALARM_WAIT_MS;
+    enum status status = spool ? spool_raise(spool, alarm, text, deadline_ms, NULL)
+                               : alarm_raise(own->store, alarm, text, deadline_ms, NULL);
+    if (status != ST_OK && status != ST_EXISTS)
+        atomic_store(&c->alarm_days[alarm], 0);
+    if (status == ST_OK && c->options.on_alarm)
+        c->options.on_alarm(c->options.context, alarm);
+}
+
+static void alarm_spooling(struct connection *own, struct spool *spool, const struct fail *why)
+{
+    char text[LIMIT_ALARM_TEXT_BYTES];
+    (void)snprintf(
+        text, sizeof text,
+        "The table does not take leads: %s. They are kept in this host's spool and copied when it does; "
+        "their mails wait until then.",
+        why->text);
+    raise_alarm(own, spool, ALARM_SPOOLING, text);
+}
+
+/* --- the working side ---------------------------------------------------------------------------------------- */
+
+/* The earliest deadline of the jobs.  Without a spool it leaves enough for a few round trips also when they have
+ * waited long: there is nowhere else to go. */
 static int64_t deadline_of(const struct committer *c, struct job *const *jobs, size_t count)
 {
     int64_t least = clock_monotonic_ms() + c->options.deadline_ms / 2;
@@ -179,32 +243,145 @@ static int64_t deadline_of(const struct committer *c, struct job *const *jobs, s
         if (jobs[i]->deadline_ms < deadline)
             deadline = jobs[i]->deadline_ms;
     }
-    return deadline > least ? deadline : least;
+    return deadline > least || c->options.spool.path ? deadline : least;
+}
+
+static bool has_time(const struct committer *c, int64_t deadline_ms)
+{
+    return deadline_ms - clock_monotonic_ms() >= c->options.deadline_ms / LEAST_OF_DEADLINE;
+}
+
+/* How to go about a job: whether to ask the store at all. */
+static enum breaker_way way_of(const struct committer *c, struct spool *spool, int64_t deadline_ms)
+{
+    if (!spool)
+        return BREAKER_CLOSED;
+    return has_time(c, deadline_ms) ? breaker_way(spool) : BREAKER_OPEN;
+}
+
+static int64_t spool_deadline(void)
+{
+    return clock_monotonic_ms() + WAIT_SPOOL_MS;
+}
+
+/* What the store did not take goes into the spool; a spool that does not take it either says so in each lead. */
+static void spool_rest(struct connection *own, struct spool *spool, struct lead_write **leads, size_t count)
+{
+    struct lead_write *rest[LIMIT_BATCH_OPERATIONS];
+    size_t rest_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (leads[i]->status != ST_OK && leads[i]->status != ST_REFUSED)
+            rest[rest_count++] = leads[i];
+    }
+    if (rest_count == 0)
+        return;
+    spool_put_leads(spool, rest, rest_count, spool_deadline());
+    if (rest[0]->status != ST_OK)
+        raise_alarm(own, NULL, ALARM_SPOOL_FULL, rest[0]->why.text);
+}
+
+/* Through the store; what the attempt has taught about it goes to the breaker. */
+static void try_store(struct connection *own, struct spool *spool, enum breaker_way way,
+                      struct lead_write **leads, size_t count, int64_t deadline_ms)
+{
+    struct committer *c = own->committer;
+    struct arena arena = ARENA_INIT(LIMIT_COMMIT_ARENA);
+    struct lead_write *known[LIMIT_BATCH_OPERATIONS];
+    const struct lead_write *failed = NULL;
+    size_t known_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct lead_write *lead = leads[i];
+        lead->status = offers_ensure(c->offers, own->store, &lead->delivery, deadline_ms, &lead->why);
+        if (lead->status == ST_OK)
+            known[known_count++] = lead;
+        else if (lead->status == ST_UNKNOWN)
+            lead->status = ST_AGAIN; /* the directory's row, perhaps; the lead's certainly not */
+    }
+    if (known_count > 0)
+        leads_commit(own->store, &c->options.rules, known, known_count, deadline_ms, &arena);
+    arena_release(&arena);
+    for (size_t i = 0; i < count && !failed; i++) {
+        if (leads[i]->status != ST_OK && leads[i]->status != ST_REFUSED)
+            failed = leads[i];
+    }
+    if (spool && failed && breaker_failed(spool, way, &failed->why)) {
+        alarm_spooling(own, spool, &failed->why);
+        if (c->options.on_breaker)
+            c->options.on_breaker(c->options.context, true, &failed->why);
+    } else if (spool && !failed && breaker_worked(spool) && c->options.on_breaker) {
+        c->options.on_breaker(c->options.context, false, NULL);
+    }
 }
 
 static void store_leads(struct connection *own, struct job **jobs, size_t count, int64_t deadline_ms)
 {
     struct committer *c = own->committer;
-    struct arena arena = ARENA_INIT(LIMIT_COMMIT_ARENA);
     struct lead_write *leads[LIMIT_BATCH_OPERATIONS];
-    size_t lead_count = 0;
+    struct fail no_spool = {0};
+    struct spool *spool = spool_of(c, &no_spool);
+    enum breaker_way way = way_of(c, spool, deadline_ms);
     for (size_t i = 0; i < count; i++) {
-        struct lead_write *lead = jobs[i]->lead;
-        lead->status = offers_ensure(c->offers, own->store, &lead->delivery, deadline_ms, &lead->why);
-        if (lead->status == ST_OK)
-            leads[lead_count++] = lead;
+        leads[i] = jobs[i]->lead;
+        leads[i]->status = ST_AGAIN; /* not tried */
     }
-    if (lead_count > 0)
-        leads_commit(own->store, &c->options.rules, leads, lead_count, deadline_ms, &arena);
+    if (way != BREAKER_OPEN)
+        try_store(own, spool, way, leads, count, deadline_ms);
     if (c->options.on_commit)
-        c->options.on_commit(c->options.context, count, jobs[0]->lead->status);
-    arena_release(&arena);
+        c->options.on_commit(c->options.context, count, leads[0]->status);
+    if (spool)
+        spool_rest(own, spool, leads, count);
+    for (size_t i = 0; !spool && c->options.spool.path && i < count; i++) {
+        if (leads[i]->status != ST_OK && leads[i]->status != ST_REFUSED)
+            fail_prefix(&leads[i]->why, "%s; and", no_spool.text);
+    }
 }
 
-static enum status store_quarantined(const struct connection *own, const struct quarantined *item,
-                                     int64_t deadline_ms, struct fail *why)
+static void store_quarantined(struct connection *own, struct job *job, int64_t deadline_ms)
 {
-    return quarantine_put(own->store, item, own->committer->options.quarantine_per_day, deadline_ms, why);
+    struct committer *c = own->committer;
+    char text[LIMIT_ALARM_TEXT_BYTES];
+    struct spool *spool = spool_of(c, NULL);
+    enum breaker_way way = way_of(c, spool, deadline_ms);
+    bool spooled = false;
+    job->status = ST_AGAIN;
+    if (way != BREAKER_OPEN) {
+        job->status =
+            quarantine_put(own->store, job->item, c->options.quarantine_per_day, deadline_ms, &job->why);
+        if (spool && job->status == ST_OK)
+            (void)breaker_worked(spool);
+        else if (spool && job->status != ST_OVER_QUOTA && breaker_failed(spool, way, &job->why))
+            alarm_spooling(own, spool, &job->why);
+    }
+    if (spool && job->status != ST_OK && job->status != ST_OVER_QUOTA) {
+        job->status = spool_put_quarantined(spool, job->item, c->options.quarantine_per_day, spool_deadline(),
+                                            &job->why);
+        spooled = true;
+    }
+    if (job->status == ST_OK) {
+        (void)snprintf(text, sizeof text,
+                       "A request with the key '%.*s' could not be taken as a lead (%.*s) and is kept. "
+                       "`leadctl quarantine list` shows it.",
+                       SPAN_FMT(job->item->key_name), SPAN_FMT(job->item->reason));
+        raise_alarm(own, spooled ? spool : NULL, ALARM_QUARANTINED, text);
+    } else if (job->status == ST_OVER_QUOTA) {
+        (void)snprintf(
+            text, sizeof text,
+            "The key '%.*s' has used up its quarantine for today (quarantine_per_day): what it sends and "
+            "cannot be understood is refused with 429 and not kept. Its sender has to be mended.",
+            SPAN_FMT(job->item->key_name));
+        raise_alarm(own, spooled ? spool : NULL, ALARM_QUARANTINE_FULL, text);
+    }
+}
+
+static void probe(struct connection *own, struct job *job, int64_t deadline_ms)
+{
+    struct spool *spool = spool_of(own->committer, NULL);
+    job->status = ST_AGAIN;
+    /* Not a way of the breaker's: who asks whether we are ready shall not use up the one probe. */
+    if (!spool || !breaker_is_open(spool))
+        job->status = store_probe(own->store, deadline_ms, &job->why);
+    if (job->status != ST_OK && spool)
+        job->status = spool_probe(spool, spool_deadline(), &job->why);
 }
 
 static void work_on(struct connection *own, struct job **jobs, size_t count)
@@ -215,10 +392,10 @@ static void work_on(struct connection *own, struct job **jobs, size_t count)
         store_leads(own, jobs, count, deadline_ms);
         break;
     case JOB_QUARANTINE:
-        jobs[0]->status = store_quarantined(own, jobs[0]->item, deadline_ms, &jobs[0]->why);
+        store_quarantined(own, jobs[0], deadline_ms);
         break;
     case JOB_PROBE:
-        jobs[0]->status = store_probe(own->store, deadline_ms, &jobs[0]->why);
+        probe(own, jobs[0], deadline_ms);
         break;
     }
 }
@@ -301,7 +478,9 @@ enum status committer_new(const struct committer_options *options, struct commit
     c->options = *options;
     c->last = &c->first;
     c->flushed_ms = clock_monotonic_ms();
+    c->spool_tried_ms = c->flushed_ms - SPOOL_RETRY_MS;
     (void)pthread_mutex_init(&c->mutex, NULL);
+    (void)pthread_mutex_init(&c->spool_mutex, NULL);
     cond_init(&c->work);
     enum status status = offers_new(&c->offers, why);
     if (status == ST_OK)
@@ -335,7 +514,9 @@ void committer_free(struct committer *committer)
     for (size_t i = 0; i < c->connection_count; i++)
         store_close(c->connections[i].store);
     offers_free(c->offers);
+    spool_close(c->spool);
     (void)pthread_cond_destroy(&c->work);
     (void)pthread_mutex_destroy(&c->mutex);
+    (void)pthread_mutex_destroy(&c->spool_mutex);
     free(c);
 }

@@ -5,15 +5,19 @@
  * one transaction, so a lone lead waits for nobody and a crowd shares round
  * trips and fsyncs.
  *
- * Waits are bounded: what no committer has taken within deadline_ms is given
- * back untried; what was taken is settled within another deadline_ms / 2 at the
- * latest.
+ * With a spool, what the store has not taken within deadline_ms, or what comes
+ * while the breaker is open, goes there.
+ *
+ * Waits are bounded: what no committer has taken within deadline_ms (and
+ * WAIT_SPOOL_MS, with a spool) is given back untried; what was taken is settled
+ * within another deadline_ms / 2, or with a spool WAIT_SPOOL_MS, at the latest.
  * Threads: the calls that hand over work may come from any thread and block it.
  */
 #ifndef LEAD_COMMITTER_H
 #define LEAD_COMMITTER_H
 
 #include "lib/store/leads.h"
+#include "lib/store/spool.h"
 
 struct committer;
 
@@ -21,12 +25,17 @@ struct committer_options {
     /* Opens one connection; called once per committer thread, by committer_new. */
     enum status (*open)(void *context, struct store **store, struct fail *why);
     void *context;
-    struct lead_rules rules;         /* borrowed until committer_free */
-    int64_t deadline_ms;             /* for one piece of work, from the moment it is handed over */
-    unsigned int quarantine_per_day; /* of a key, see quarantine_put */
-    unsigned int connections;        /* 0: one for a store that joins partitions, else four */
-    /* Told of every transaction, for metrics; may be NULL. */
+    struct lead_rules rules;    /* borrowed until committer_free */
+    int64_t deadline_ms;        /* for one piece of work, from the moment it is handed over */
+    unsigned int connections;   /* 0: one for a store that joins partitions, else four */
+    struct spool_options spool; /* path NULL: none */
+    unsigned int quarantine_per_day;
+    bool raises_alarms; /* somebody is mailed about them */
+    /* For metrics and the log; each may be NULL: told of every transaction, of every alarm
+     * that this process has raised, and when this process has opened or closed the breaker. */
     void (*on_commit)(void *context, size_t leads, enum status status);
+    void (*on_alarm)(void *context, enum alarm alarm);
+    void (*on_breaker)(void *context, bool is_open, const struct fail *why);
 };
 
 MUST_CHECK enum status committer_new(const struct committer_options *options, struct committer **committer,
@@ -38,7 +47,7 @@ void committer_free(struct committer *committer);
 /* Stores one lead.  lead->delivery is filled in; the result is set as leads_commit sets it. */
 void committer_store(struct committer *committer, struct lead_write *lead);
 
-/* Stores what could not be taken as a lead. */
+/* Stores what could not be taken as a lead.  ST_OVER_QUOTA: it is not kept. */
 MUST_CHECK enum status committer_quarantine(struct committer *committer, const struct quarantined *item,
                                             struct fail *why);
 

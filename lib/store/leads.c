@@ -169,7 +169,10 @@ static bool add_row(struct commit *c, struct row *row)
             lead->has_mail = c->rules->recipient_count > 0; /* that attempt wrote it, and nobody was told */
             continue;
         } else {
-            needs_mail = distance(delivery->received_ms, d.last_ms) > c->rules->repeat_window_ms;
+            /* Older than what the row knows and perhaps counted before: its mail may be out already, and that of the
+             * later delivery is for sure. */
+            bool told = delivery->may_be_written && delivery->received_ms <= d.last_ms;
+            needs_mail = !told && distance(delivery->received_ms, d.last_ms) > c->rules->repeat_window_ms;
             if (needs_mail && row->mail_lead != NO_INDEX) {
                 row->used = i;
                 break;

@@ -6,6 +6,8 @@
 
 /* L0 */
 #include "lib/base/clock.h"
+#include "lib/base/crypto.h"
+#include "lib/base/encode.h"
 
 static const char *const STATE_NAMES[] = {
     [MAIL_STATE_WAITING] = "waiting",
@@ -275,16 +277,135 @@ enum status mail_of_row(const struct entity *row, struct mail_row *mail, struct 
     return fail_set(why, ST_INVALID, 0, "a mail's row has an unknown state");
 }
 
-bool row_of_quarantined(struct entity *row, const struct quarantined *item, struct arena *arena)
+struct span row_key_of_time(int64_t received_ms, const char *id, struct arena *arena)
 {
     char time[24];
     struct span time_copy;
     /* Thirteen digits of milliseconds: keys sort by time until the year 2286. */
-    (void)snprintf(time, sizeof time, "%013lld-", (long long)item->received_ms);
+    (void)snprintf(time, sizeof time, "%013lld-", (long long)received_ms);
     if (!arena_copy(arena, span_of(time), &time_copy))
+        return span_empty();
+    const struct span parts[] = {time_copy, span_of(id)};
+    return join(arena, parts, 2);
+}
+
+/* Over everything the row says so far.  false: no memory. */
+static bool checksum_of(const struct entity *row, char text[2 * SHA256_BYTES + 1])
+{
+    struct buf json = BUF_INIT(LIMIT_ENTITY_JSON_BYTES);
+    unsigned char digest[SHA256_BYTES];
+    bool ok =
+        entity_write(&json, row, NULL) == ST_OK && crypto_sha256(buf_span(&json), digest, NULL) == ST_OK;
+    if (ok)
+        hex_write(digest, sizeof digest, text);
+    buf_release(&json);
+    return ok;
+}
+
+bool row_of_spooled(struct entity *row, const struct delivery *delivery, struct arena *arena)
+{
+    struct span id = span_of(delivery->id), copy;
+    const struct deliveries once = {1, delivery->received_ms, delivery->received_ms, id, id};
+    char checksum[2 * SHA256_BYTES + 1];
+    if (!row_of_lead(row, delivery, &once, arena))
         return false;
-    const struct span parts[] = {time_copy, span_of(item->id)};
-    struct span key = join(arena, parts, 2);
+    entity_add_text(row, "LeadPartition", row->partition_key);
+    entity_add_text(row, "LeadRowKey", row->row_key);
+    entity_add_bool(row, "MayBeWritten", delivery->may_be_written);
+    row->partition_key = SPAN_LIT(SPOOL_PARTITION);
+    row->row_key = row_key_of_time(delivery->received_ms, delivery->id, arena);
+    if (!row->row_key.len || !checksum_of(row, checksum) || !arena_copy(arena, span_of(checksum), &copy))
+        return false;
+    entity_add_text(row, "Checksum", copy);
+    return true;
+}
+
+/* The checksum is the row's last property; what is before it must give the same again. */
+static enum status check_row(const struct entity *row, struct fail *why)
+{
+    char checksum[2 * SHA256_BYTES + 1];
+    struct entity before = *row;
+    struct span expected = entity_text(row, "Checksum");
+    if (before.count > 0)
+        before.count--;
+    if (expected.len == sizeof checksum - 1 && !checksum_of(&before, checksum))
+        return fail_set(why, ST_NOMEM, 0, "no memory for a spooled row");
+    if (expected.len != sizeof checksum - 1 || !span_eq(expected, span_of(checksum)))
+        return fail_set(why, ST_DAMAGED, 0, "a spooled row does not match its checksum");
+    return ST_OK;
+}
+
+enum status spooled_of_row(const struct entity *row, struct lead *lead, struct delivery *delivery,
+                           struct arena *arena, struct fail *why)
+{
+    enum status status = check_row(row, why);
+    if (status != ST_OK)
+        return status;
+    struct entity as_stored = *row;
+    struct buf payload = BUF_INIT(LIMIT_BODY_BYTES);
+    as_stored.partition_key = entity_text(row, "LeadPartition");
+    as_stored.row_key = entity_text(row, "LeadRowKey");
+    lead_of_row(&as_stored, lead);
+    *delivery = (struct delivery){
+        .lead = lead,
+        .received_ms = entity_number(row, COLUMN_RECEIVED_TIME, 0),
+        .key_name = entity_text(row, "KeyName"),
+        .may_be_written = entity_number(row, "MayBeWritten", 0) != 0,
+    };
+    copy_text(delivery->id, sizeof delivery->id, entity_text(row, COLUMN_DELIVERY_ID));
+    if (entity_find(row, "Payload")) {
+        status = entity_long_value(row, "Payload", &payload, why);
+        if (status == ST_OK && !arena_copy(arena, buf_span(&payload), &lead->payload))
+            status = fail_set(why, ST_NOMEM, 0, "no memory for a spooled row");
+    }
+    buf_release(&payload);
+    return status;
+}
+
+bool row_of_breaker(struct entity *row, const struct breaker *breaker, struct arena *arena)
+{
+    if (!entity_init(row, SPAN_LIT(BREAKER_PARTITION), SPAN_LIT(BREAKER_KEY), arena))
+        return false;
+    entity_add_int(row, "Failures", breaker->failures);
+    entity_add_time(row, "SinceTime", breaker->since_ms);
+    entity_add_time(row, "ProbeTime", breaker->probe_ms);
+    entity_add_text(row, "Reason", breaker->reason.len ? breaker->reason : SPAN_LIT("-"));
+    return true;
+}
+
+struct breaker breaker_of_row(const struct entity *row)
+{
+    return (struct breaker){
+        .failures = (int32_t)entity_number(row, "Failures", 0),
+        .since_ms = entity_number(row, "SinceTime", 0),
+        .probe_ms = entity_number(row, "ProbeTime", 0),
+        .reason = entity_text(row, "Reason"),
+    };
+}
+
+bool row_of_salvaged(struct entity *row, unsigned int generation, uint64_t rescued, struct arena *arena)
+{
+    char digits[12];
+    struct span key;
+    (void)snprintf(digits, sizeof digits, "%u", generation);
+    if (!arena_copy(arena, span_of(digits), &key) ||
+        !entity_init(row, SPAN_LIT(SALVAGED_PARTITION), key, arena))
+        return false;
+    entity_add_int(row, "Rescued", rescued > INT32_MAX ? INT32_MAX : (int32_t)rescued);
+    return true;
+}
+
+bool row_of_lost(struct entity *row, struct span key, bool is_lead, struct arena *arena)
+{
+    if (!entity_init(row, SPAN_LIT(LOST_PARTITION), key, arena))
+        return false;
+    entity_add_bool(row, "IsLead", is_lead);
+    return true;
+}
+
+bool row_of_quarantined(struct entity *row, const struct quarantined *item, struct arena *arena)
+{
+    struct span key = row_key_of_time(item->received_ms, item->id, arena);
     if (!key.len || !entity_init(row, SPAN_LIT(QUARANTINE_PARTITION), key, arena))
         return false;
     entity_add_text(row, COLUMN_DELIVERY_ID, span_of(item->id));

@@ -28,6 +28,7 @@ struct delivery {
             1]; /* DeliveryId: 128 random bits, the public name in replies, logs and mail */
     int64_t received_ms;
     struct span key_name;
+    bool may_be_written; /* an earlier attempt of this delivery got no answer from the store */
 };
 
 /* An id as a person may give it: the first DELIVERY_ID_MIN digits or more.
@@ -132,6 +133,41 @@ struct span quota_prefix_of_day(int64_t day, struct arena *arena);
 MUST_CHECK bool row_of_quota(struct entity *row, struct span key_name, int64_t day, int32_t used,
                              struct arena *arena);
 int32_t quota_used(const struct entity *row);
+
+/* A lead in the spool: its row with the keys of the spool, and what the drain
+ * has to know.  Rows sort by receipt. */
+#define SPOOL_PARTITION "spool"
+
+MUST_CHECK bool row_of_spooled(struct entity *row, const struct delivery *delivery, struct arena *arena);
+/* Back to the lead and its delivery, which points to *lead.  ST_DAMAGED: the
+ * row is not what was written.  ST_NOMEM. */
+MUST_CHECK enum status spooled_of_row(const struct entity *row, struct lead *lead, struct delivery *delivery,
+                                      struct arena *arena, struct fail *why);
+
+/* "<13 digits of milliseconds>-<id>", the key of spooled and quarantined rows; blank: no memory. */
+struct span row_key_of_time(int64_t received_ms, const char *id, struct arena *arena);
+
+/* The breaker between a host and the Table service, kept in the spool. */
+#define BREAKER_PARTITION "breaker"
+#define BREAKER_KEY       "table"
+
+struct breaker {
+    int32_t failures; /* in a row; 0: closed */
+    int64_t since_ms; /* when it opened */
+    int64_t probe_ms; /* when the service may be asked again */
+    struct span reason;
+};
+MUST_CHECK bool row_of_breaker(struct entity *row, const struct breaker *breaker, struct arena *arena);
+struct breaker breaker_of_row(const struct entity *row);
+
+/* A generation of the spool that was damaged and has been gone through. */
+#define SALVAGED_PARTITION "salvaged"
+MUST_CHECK bool row_of_salvaged(struct entity *row, unsigned int generation, uint64_t rescued,
+                                struct arena *arena);
+
+/* A spooled row that damage has destroyed; its key is the one of the spooled row. */
+#define LOST_PARTITION "lost"
+MUST_CHECK bool row_of_lost(struct entity *row, struct span key, bool is_lead, struct arena *arena);
 
 /* The offers directory: where leads are, so that nobody has to scan the table. */
 #define OFFERS_PARTITION "offers"

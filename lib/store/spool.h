@@ -58,26 +58,51 @@ enum breaker_way {
     BREAKER_OPEN    /* do not ask: it is known to be down */
 };
 
-/* Costs a read at most every BREAKER_READ_MS; an unreadable breaker is closed. */
+/* Reads the spool at most ten times a second while the breaker is closed; an unreadable one is closed. */
 enum breaker_way breaker_way(struct spool *spool);
 
-/* The table failed with *why: opens the breaker, or keeps it open for longer:
- * 1 s doubling to 30 s with jitter, at least what the service asked for
- * (Retry-After, at most 10 min).  true: it was closed before. */
-bool breaker_failed(struct spool *spool, const struct fail *why);
+/* The same without a claim to be the one who probes. */
+bool breaker_is_open(struct spool *spool);
+
+/* The table failed with *why on the way that was given: opens the breaker, or
+ * keeps it open for longer after a probe: 1 s doubling to 30 s with jitter, at
+ * least what the service asked for (Retry-After, at most 10 min).
+ * true: it was closed before. */
+bool breaker_failed(struct spool *spool, enum breaker_way way, const struct fail *why);
 /* The table took a write: closes it.  true: it was open before. */
 bool breaker_worked(struct spool *spool);
 
 /* --- reading: the drain's side, one process at a time (the relay) -------------------------------------------- */
 
-/* Opens generation number `generation` as a store of its own, for reading and deleting rows.
- * ST_NOT_FOUND: there is none; ST_DAMAGED. */
-MUST_CHECK enum status spool_open_generation(const char *path, unsigned int generation, struct store **store,
-                                             struct fail *why);
+/* The current generation as a connection of the caller's own.  *generation is its number. */
+MUST_CHECK enum status spool_open_current(struct spool *spool, struct store **store, unsigned int *generation,
+                                          struct fail *why);
 
-/* The lowest and the current generation; *lowest is 0 when there is no spool. */
-MUST_CHECK enum status spool_generations(const char *path, unsigned int *lowest, unsigned int *current,
-                                         struct fail *why);
+/* Whether the generation is still the one that leads go to. */
+bool spool_is_current(const struct spool *spool, unsigned int generation);
+
+/* Begins the generation after this one, which is damaged; without effect when it has begun already. */
+MUST_CHECK enum status spool_leave_generation(struct spool *spool, unsigned int generation, struct fail *why);
+
+/* How many rows wait in it: leads and quarantined payloads. */
+MUST_CHECK enum status spool_count(struct store *current, uint64_t *rows, struct fail *why);
+
+/* Takes rows out after they were stored elsewhere: notes the departures, then
+ * deletes what has not changed since it was read. */
+MUST_CHECK enum status spool_remove(struct spool *spool, struct store *current, enum table_id table,
+                                    const struct entity *rows, size_t count, int64_t deadline_ms,
+                                    struct fail *why);
+
+/* Goes through the generations before `current` that were not gone through yet:
+ * copies what can be read into it.  Then compares the current one with the
+ * ledger; what has arrived, has not departed and is not there is lost: noted in
+ * the partition LOST_PARTITION and given out in *lost (added up). */
+MUST_CHECK enum status spool_salvage(struct spool *spool, struct store *current, unsigned int generation,
+                                     uint64_t *rescued, uint64_t *lost, struct fail *why);
+
+/* The comparison alone, for a spool that has become empty; clears the ledger and shrinks the files. */
+MUST_CHECK enum status spool_audit(struct spool *spool, struct store *current, uint64_t *lost,
+                                   struct fail *why);
 
 /* What `leadctl status` and `leadctl spool` show. */
 struct spool_state {

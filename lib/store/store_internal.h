@@ -18,6 +18,22 @@ struct store_functions {
     int64_t (*now_ms)(const struct store *store);
 };
 
+/* --- of the sqlite store only, for the spool ------------------------------------------------------------------ */
+
+/* How many rows a partition has below the key "~", and the first one's key (blank when none). */
+MUST_CHECK enum status sqlite_store_tally(struct store *store, enum table_id table, struct span partition_key,
+                                          struct arena *arena, uint64_t *rows, struct span *first,
+                                          struct fail *why);
+
+/* Bytes of the database file that hold nothing and will be used again. */
+MUST_CHECK enum status sqlite_store_free_bytes(struct store *store, uint64_t *bytes, struct fail *why);
+
+/* Keeps the log from growing far over so many bytes while it can be emptied. */
+MUST_CHECK enum status sqlite_store_limit_log(struct store *store, uint64_t bytes, struct fail *why);
+
+/* Empties the log and, with vacuum, gives free pages back to the file system, as far as nobody is in the way. */
+void sqlite_store_shrink(struct store *store, bool vacuum, int64_t deadline_ms);
+
 /* The first member of each implementation's own struct. */
 struct store {
     const struct store_functions *functions;

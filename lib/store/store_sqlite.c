@@ -21,6 +21,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -44,6 +45,8 @@ enum statement {
     SQL_DELETE,
     SQL_GET,
     SQL_QUERY,
+    SQL_TALLY,
+    SQL_PAGES,
     SQL_COUNT
 };
 
@@ -67,6 +70,10 @@ static const char *const SQL[SQL_COUNT] = {
                   " WHERE kind = ?1 AND partition_key = ?2 AND row_key >= ?3 AND (?4 IS NULL OR row_key < ?4)"
                   " AND (?5 IS NULL OR json_extract(properties, ?6) >= ?5) AND (?7 IS NULL OR row_key > ?7)"
                   " ORDER BY row_key LIMIT ?8",
+    [SQL_TALLY] = "SELECT count(*), coalesce(min(row_key), '') FROM entity"
+                  " WHERE kind = ?1 AND partition_key = ?2 AND row_key < '~'",
+    [SQL_PAGES] = "SELECT f.freelist_count * s.page_size"
+                  " FROM pragma_freelist_count AS f, pragma_page_size AS s",
 };
 
 static const char SCHEMA[] =
@@ -115,6 +122,9 @@ static struct sqlite_store *sqlite_of(struct store *store)
 
 static enum status failed_with(int code, const char *what, struct fail *why)
 {
+    /* A file that is shorter than its own header says, or whose blocks the file system knows to be bad. */
+    if (code == SQLITE_IOERR_SHORT_READ || code == SQLITE_IOERR_CORRUPTFS)
+        code = SQLITE_CORRUPT;
     switch (code & 0xFF) {
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
@@ -126,7 +136,9 @@ static enum status failed_with(int code, const char *what, struct fail *why)
         return fail_set(why, ST_NOMEM, 0, "cannot %s: out of memory", what);
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
-        return fail_set(why, ST_IO, 0, "cannot %s: the database file is damaged (or is no database)", what);
+    case SQLITE_FORMAT:
+        return fail_set(why, ST_DAMAGED, 0, "cannot %s: the database file is damaged (or is no database)",
+                        what);
     case SQLITE_READONLY:
     case SQLITE_CANTOPEN:
     case SQLITE_PERM:
@@ -281,6 +293,8 @@ static enum status read_row(sqlite3_stmt *statement, struct span partition_key, 
     enum status status = json_read(copy, &limits, arena, &object, NULL, why);
     if (status == ST_OK)
         status = entity_read(object, arena, row, why);
+    if (status == ST_INVALID || status == ST_TOO_LARGE) /* we wrote it, so it was different then */
+        return fail_set(why, ST_DAMAGED, 0, "a row of the database is damaged");
     if (status != ST_OK)
         return status;
     if (!arena_copy(arena, key, &row->row_key) || !arena_copy(arena, version, &row->etag) ||
@@ -367,14 +381,18 @@ static enum status query(struct store *store, const struct query *q, int64_t dea
     }
     set_wait(s, deadline_ms);
     int code = bind_query(statement, q, q->since_column ? since : NULL, path.data);
-    while (code == SQLITE_OK && status == ST_OK && result.count < q->limit) {
+    bool more = true;
+    for (size_t bytes = 0; code == SQLITE_OK && status == ST_OK && more;) {
         int step = sqlite3_step(statement);
         if (step == SQLITE_DONE)
             break;
-        if (step != SQLITE_ROW)
+        if (step != SQLITE_ROW) {
             code = step;
-        else
-            status = read_row(statement, q->partition_key, arena, &result.rows[result.count++], why);
+            break;
+        }
+        bytes += (size_t)sqlite3_column_bytes(statement, 3);
+        status = read_row(statement, q->partition_key, arena, &result.rows[result.count++], why);
+        more = result.count < q->limit && bytes < LIMIT_PAGE_BYTES;
     }
     (void)sqlite3_reset(statement);
     buf_release(&path);
@@ -382,7 +400,7 @@ static enum status query(struct store *store, const struct query *q, int64_t dea
         return failed_with(code, "read", why);
     if (status != ST_OK)
         return status;
-    if (result.count == q->limit)
+    if (!more)
         result.next = result.rows[result.count - 1].row_key;
     *page = result;
     return ST_OK;
@@ -402,6 +420,63 @@ static int64_t now_ms(const struct store *store)
 {
     (void)store;
     return clock_wall_ms();
+}
+
+enum status sqlite_store_tally(struct store *store, enum table_id table, struct span partition_key,
+                               struct arena *arena, uint64_t *rows, struct span *first, struct fail *why)
+{
+    sqlite3_stmt *tally = sqlite_of(store)->statements[SQL_TALLY];
+    enum status status = ST_OK;
+    int code = sqlite3_bind_int(tally, 1, (int)table);
+    if (code == SQLITE_OK)
+        code = bind_span(tally, 2, partition_key);
+    if (code == SQLITE_OK)
+        code = sqlite3_step(tally);
+    if (code != SQLITE_ROW) {
+        status = failed_with(code, "count rows", why);
+    } else {
+        struct span key = {(const char *)sqlite3_column_text(tally, 1),
+                           (size_t)sqlite3_column_bytes(tally, 1)};
+        *rows = (uint64_t)sqlite3_column_int64(tally, 0);
+        if (!arena_copy(arena, key, first))
+            status = fail_set(why, ST_NOMEM, 0, "no memory to count rows");
+    }
+    (void)sqlite3_reset(tally);
+    return status;
+}
+
+enum status sqlite_store_free_bytes(struct store *store, uint64_t *bytes, struct fail *why)
+{
+    sqlite3_stmt *pages = sqlite_of(store)->statements[SQL_PAGES];
+    int code = sqlite3_step(pages);
+    enum status status = ST_OK;
+    if (code == SQLITE_ROW)
+        *bytes = (uint64_t)sqlite3_column_int64(pages, 0);
+    else
+        status = failed_with(code, "look at the free pages", why);
+    (void)sqlite3_reset(pages);
+    return status;
+}
+
+enum status sqlite_store_limit_log(struct store *store, uint64_t bytes, struct fail *why)
+{
+    char pragmas[128];
+    unsigned long long pages = bytes / 4096;
+    (void)snprintf(pragmas, sizeof pragmas,
+                   "PRAGMA wal_autocheckpoint = %llu; PRAGMA journal_size_limit = %llu",
+                   pages > 0 && pages < 1000 ? pages : 1000, (unsigned long long)bytes);
+    int code = sqlite3_exec(sqlite_of(store)->db, pragmas, NULL, NULL, NULL);
+    return code == SQLITE_OK ? ST_OK : failed_with(code, "limit its log", why);
+}
+
+void sqlite_store_shrink(struct store *store, bool vacuum, int64_t deadline_ms)
+{
+    struct sqlite_store *s = sqlite_of(store);
+    set_wait(s, deadline_ms);
+    /* Both may find the database in use; then it is as large as before. */
+    if (vacuum)
+        (void)sqlite3_exec(s->db, "VACUUM", NULL, NULL, NULL);
+    (void)sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
 }
 
 static const struct store_functions FUNCTIONS = {

@@ -1,0 +1,233 @@
+#include "lib/store/ledger.h"
+
+/* System */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* L0 */
+#include "lib/base/buf.h"
+#include "lib/base/clock.h"
+#include "lib/base/crypto.h"
+#include "lib/base/encode.h"
+
+/* A line: "A l <key> <check>\n", and before it another line end, so that one
+ * that was cut off by a crash spoils no other. */
+enum {
+    CHECK_TEXT = 16,
+    SIGNED_TEXT = 4 + LEDGER_KEY_TEXT,
+    LINE_TEXT = SIGNED_TEXT + 1 + CHECK_TEXT,
+    READ_BYTES = 64 * 1024,
+    LOCK_WAIT_MS = 500,
+    LOCK_STEP_MS = 2
+};
+
+enum status ledger_open(const char *spool_path, int *fd, struct fail *why)
+{
+    struct buf path = BUF_INIT(4096);
+    buf_addf(&path, "%s.ledger", spool_path);
+    enum status status = buf_status(&path, "the ledger's path", why);
+    if (status == ST_OK) {
+        *fd = open(path.data, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (*fd < 0)
+            status = fail_set(why, ST_IO, errno, "cannot open the spool's ledger '%s'", path.data);
+    }
+    buf_release(&path);
+    return status;
+}
+
+static enum status check_of(struct span text, char check[CHECK_TEXT + 1], struct fail *why)
+{
+    unsigned char digest[SHA256_BYTES];
+    enum status status = crypto_sha256(text, digest, why);
+    if (status == ST_OK)
+        hex_write(digest, CHECK_TEXT / 2, check);
+    return status;
+}
+
+static enum status add_line(struct buf *lines, enum ledger_event event, enum ledger_kind kind,
+                            struct span key, struct fail *why)
+{
+    char check[CHECK_TEXT + 1];
+    if (key.len != LEDGER_KEY_TEXT)
+        return fail_set(why, ST_BUG, 0, "a spooled row's key has another length");
+    buf_add_char(lines, '\n');
+    size_t begin = lines->len;
+    buf_addf(lines, "%c %c %.*s", (char)event, (char)kind, SPAN_FMT(key));
+    enum status status = check_of(span_from(buf_span(lines), begin), check, why);
+    if (status == ST_OK)
+        buf_addf(lines, " %s\n", check);
+    return status;
+}
+
+bool ledger_hold(int fd, int64_t deadline_ms)
+{
+    int64_t end = clock_monotonic_ms() + LOCK_WAIT_MS;
+    if (deadline_ms < end)
+        end = deadline_ms;
+    while (flock(fd, LOCK_SH | LOCK_NB) != 0) {
+        if (clock_monotonic_ms() >= end)
+            return false;
+        (void)poll(NULL, 0, LOCK_STEP_MS);
+    }
+    return true;
+}
+
+void ledger_release(int fd)
+{
+    (void)flock(fd, LOCK_UN);
+}
+
+static enum status append(int fd, struct span lines, struct fail *why)
+{
+    ssize_t written;
+    do {
+        written = write(fd, lines.ptr, lines.len);
+    } while (written < 0 && errno == EINTR);
+    if (written < 0)
+        return fail_set(why, ST_IO, errno, "cannot write the spool's ledger");
+    if ((size_t)written < lines.len)
+        return fail_set(why, ST_IO, 0, "cannot write the spool's ledger: the disk is full");
+    /* Never again after a failure: the kernel would say yes and have written nothing. */
+    if (fdatasync(fd) != 0)
+        return fail_set(why, ST_IO, errno, "cannot sync the spool's ledger");
+    return ST_OK;
+}
+
+enum status ledger_note(int fd, enum ledger_event event, enum ledger_kind kind, const struct span *keys,
+                        size_t count, struct fail *why)
+{
+    struct buf lines = BUF_INIT((LINE_TEXT + 2) * count);
+    enum status status = ST_OK;
+    for (size_t i = 0; i < count && status == ST_OK; i++)
+        status = add_line(&lines, event, kind, keys[i], why);
+    if (status == ST_OK)
+        status = buf_status(&lines, "the ledger's lines", why);
+    if (status == ST_OK && count > 0)
+        status = append(fd, buf_span(&lines), why);
+    buf_release(&lines);
+    return status;
+}
+
+/* --- reading ------------------------------------------------------------------------------------------------- */
+
+/* What the file says of one row.  Sorted by key, later events behind earlier ones. */
+struct note {
+    char key[LEDGER_KEY_TEXT];
+    char event;
+    char kind;
+};
+
+struct notes {
+    struct note *all;
+    size_t count;
+    size_t room;
+};
+
+static enum status add_note(struct notes *notes, struct span line, struct fail *why)
+{
+    char check[CHECK_TEXT + 1];
+    if (line.len != LINE_TEXT)
+        return ST_OK; /* blank, or cut off */
+    enum status status = check_of(span_cut(line, 0, SIGNED_TEXT), check, why);
+    if (status != ST_OK || memcmp(check, line.ptr + SIGNED_TEXT + 1, CHECK_TEXT) != 0)
+        return status;
+    if (notes->count == notes->room) {
+        size_t room = notes->room ? 2 * notes->room : 1024;
+        struct note *all = reallocarray(notes->all, room, sizeof *all);
+        if (!all)
+            return fail_set(why, ST_NOMEM, 0, "no memory to read the spool's ledger");
+        notes->all = all;
+        notes->room = room;
+    }
+    struct note *note = &notes->all[notes->count++];
+    note->event = line.ptr[0];
+    note->kind = line.ptr[2];
+    memcpy(note->key, line.ptr + 4, LEDGER_KEY_TEXT);
+    return ST_OK;
+}
+
+static enum status read_notes(int fd, struct notes *notes, struct fail *why)
+{
+    char bytes[READ_BYTES];
+    size_t have = 0;
+    off_t at = 0;
+    for (;;) {
+        ssize_t got = pread(fd, bytes + have, sizeof bytes - have, at);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return fail_set(why, ST_IO, errno, "cannot read the spool's ledger");
+        if (got == 0)
+            return ST_OK;
+        at += got;
+        struct span rest = {bytes, have + (size_t)got};
+        for (size_t end = span_find(rest, '\n'); end != SPAN_NONE; end = span_find(rest, '\n')) {
+            enum status status = add_note(notes, span_cut(rest, 0, end), why);
+            if (status != ST_OK)
+                return status;
+            rest = span_from(rest, end + 1);
+        }
+        have = rest.len < sizeof bytes ? rest.len : 0; /* no line is that long: damaged */
+        memmove(bytes, rest.ptr, have);
+    }
+}
+
+static int by_key(const void *a, const void *b)
+{
+    return memcmp(((const struct note *)a)->key, ((const struct note *)b)->key, LEDGER_KEY_TEXT);
+}
+
+/* Whether the notes of one key say that its row must be there. */
+static bool is_outstanding(const struct note *notes, size_t count)
+{
+    bool arrived = false;
+    for (size_t i = 0; i < count; i++) {
+        if (notes[i].event != LEDGER_ARRIVED)
+            return false; /* once gone, a row does not come back */
+        arrived = true;
+    }
+    return arrived;
+}
+
+enum status ledger_outstanding(int fd, struct arena *arena, struct ledger_entry **entries, size_t *count,
+                               struct fail *why)
+{
+    struct notes notes = {0};
+    *entries = NULL;
+    *count = 0;
+    enum status status = read_notes(fd, &notes, why);
+    if (status == ST_OK && notes.count > 0) {
+        qsort(notes.all, notes.count, sizeof notes.all[0], by_key);
+        *entries = arena_array(arena, notes.count, sizeof **entries);
+        if (!*entries)
+            status = fail_set(why, ST_NOMEM, 0, "no memory to read the spool's ledger");
+    }
+    for (size_t i = 0, same; status == ST_OK && i < notes.count; i += same) {
+        for (same = 1; i + same < notes.count && by_key(&notes.all[i], &notes.all[i + same]) == 0;)
+            same++;
+        if (!is_outstanding(&notes.all[i], same))
+            continue;
+        struct ledger_entry *entry = &(*entries)[(*count)++];
+        entry->kind = (enum ledger_kind)notes.all[i].kind;
+        if (!arena_copy(arena, (struct span){notes.all[i].key, LEDGER_KEY_TEXT}, &entry->key))
+            status = fail_set(why, ST_NOMEM, 0, "no memory to read the spool's ledger");
+    }
+    free(notes.all);
+    return status;
+}
+
+void ledger_clear(int fd, bool (*is_empty)(void *context), void *context)
+{
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0)
+        return;
+    /* Should it not work, the ledger is only longer than needed. */
+    if (is_empty(context) && ftruncate(fd, 0) == 0)
+        (void)fdatasync(fd);
+    (void)flock(fd, LOCK_UN);
+}
