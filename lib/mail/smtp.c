@@ -128,7 +128,7 @@ enum mail_outcome smtp_classify(int curl_code, long reply, bool all, struct span
 /* For the reply to the message, the longest wait by far. */
 static int64_t reply_wait_ms(const struct mail_settings *s)
 {
-    return s->reply_wait_ms ? s->reply_wait_ms : (int64_t)WAIT_SMTP_REPLY_MS;
+    return s->reply_wait_ms ? s->reply_wait_ms : clock_long_wait_ms(WAIT_SMTP_REPLY_MS);
 }
 
 /* From there on libcurl keeps to reply_wait_ms; this is for the case that it does not. */

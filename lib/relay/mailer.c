@@ -86,7 +86,7 @@ static int64_t wait_before_send(const struct mailer *m)
 {
     int64_t now = clock_monotonic_ms();
     int64_t oldest = m->sent_ms[m->sent_next];
-    int64_t wait = oldest ? oldest + MINUTE_MS - now : 0;
+    int64_t wait = oldest ? oldest + clock_long_wait_ms(MINUTE_MS) - now : 0;
     if (m->paused_until_ms - now > wait)
         wait = m->paused_until_ms - now;
     return wait > 0 ? wait : 0;
@@ -322,7 +322,7 @@ static enum status after_ambiguous(struct attempt *a, const struct fail *reason,
     a->mail.ambiguous++;
     bool park = a->mail.ambiguous > RETRY_AMBIGUOUS_MAX;
     log_attempt(a, LOG_LEVEL_ERROR, park ? "mail-parked" : "mail-ambiguous", reason);
-    return put_back(a, park ? MAIL_STATE_PARKED : MAIL_STATE_WAITING, RETRY_AMBIGUOUS_WAIT_MS, reason, why);
+    return put_back(a, park ? MAIL_STATE_PARKED : MAIL_STATE_WAITING, retry_ambiguous_wait_ms(), reason, why);
 }
 
 static enum status after_send(struct attempt *a, enum mail_outcome outcome, const struct fail *reason,
@@ -386,8 +386,8 @@ static bool mark_sending(void *context)
 static enum status claim(struct attempt *a, bool has_message, struct fail *why)
 {
     a->mail.owner = a->mailer->options.owner;
-    enum status status = change(a, MAIL_STATE_CLAIMED, has_message ? span_empty() : buf_span(&a->message),
-                                a->row.etag, why);
+    enum status status =
+        change(a, MAIL_STATE_CLAIMED, has_message ? span_empty() : buf_span(&a->message), a->row.etag, why);
     if (status == ST_OK)
         status = reread(a, why); /* for the etag that the fence needs */
     if (status == ST_OK &&
@@ -430,11 +430,11 @@ static enum status send_one(struct attempt *a, struct fail *why)
 static bool is_ready(struct mailer *m, const struct entity *row, const struct mail_row *mail)
 {
     int64_t now = store_now_ms(m->store);
+    int64_t expires_ms = row->timestamp_ms + clock_long_wait_ms(CLAIM_EXPIRES_MS);
     if (mail->state == MAIL_STATE_PARKED)
         return false;
-    if (mail->state != MAIL_STATE_WAITING && !span_eq(mail->owner, m->options.owner) &&
-        now < row->timestamp_ms + CLAIM_EXPIRES_MS) {
-        note_due(m, row->timestamp_ms + CLAIM_EXPIRES_MS - now);
+    if (mail->state != MAIL_STATE_WAITING && !span_eq(mail->owner, m->options.owner) && now < expires_ms) {
+        note_due(m, expires_ms - now);
         return false;
     }
     if (mail->next_ms > now) {

@@ -2,6 +2,7 @@
  *
  * RFC 5321 4.5.4.1 asks for retries over four to five days.  Only definite,
  * transient failures count; configuration errors pause the queue instead.
+ * All waits are long ones in the sense of clock_long_wait_ms.
  */
 #ifndef LEAD_RETRY_H
 #define LEAD_RETRY_H
@@ -17,8 +18,8 @@ int64_t retry_wait_ms(int32_t failures, uint32_t jitter);
 bool retry_is_over(int32_t failures);
 
 /* A mail whose outcome is not known is sent again after this, at most so often. */
-#define RETRY_AMBIGUOUS_WAIT_MS (30 * 60 * 1000)
-#define RETRY_AMBIGUOUS_MAX     2
+int64_t retry_ambiguous_wait_ms(void); /* half an hour */
+#define RETRY_AMBIGUOUS_MAX 2
 
 /* How long the queue rests after the n-th configuration error in a row (>= 1): 1 min doubling to 15 min. */
 int64_t retry_pause_ms(int32_t errors);

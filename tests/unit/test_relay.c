@@ -440,10 +440,14 @@ static void test_retry_schedule(void **state)
                          (long long)wait_ms);
         }
     }
-    /* 3 h 51 min for the first six, then 4 h each: five days are over at the 36th. */
+    /* 3 h 51 min for the first six, then 4 h each: five days are over at the 37th. */
     assert_false(retry_is_over(1));
-    assert_false(retry_is_over(35));
+    assert_false(retry_is_over(36));
     assert_true(retry_is_over(37));
+    assert_true(retry_is_over(INT32_MAX));
+    /* What a row says may be anything. */
+    assert_false(retry_is_over(INT32_MIN));
+    assert_in_range((unsigned long long)retry_wait_ms(INT32_MIN, 0), 48000, 72000);
     assert_int_equal(retry_pause_ms(1), 60000);
     assert_int_equal(retry_pause_ms(4), 8 * 60000);
     assert_int_equal(retry_pause_ms(5), 15 * 60000);
