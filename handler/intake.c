@@ -29,6 +29,7 @@ struct intake {
     struct reply *reply;
     struct span request_id;
     struct span key_name;
+    char key_text[LIMIT_KEY_NAME_BYTES + 1];
     int64_t begun_ms;
     struct lead lead;
     struct lead_write write;
@@ -64,11 +65,12 @@ static void log_answer(const struct intake *in, enum log_level level, const char
     long long ms = (long long)(clock_monotonic_ms() - in->begun_ms);
     if (why)
         log_failure(level, event, why, "code=%d id=%s request=%.*s key=%.*s bytes=%zu ms=%lld",
-                    in->reply->code, id ? id : "-", SPAN_FMT(in->request_id), SPAN_FMT(in->key_name),
+                    in->reply->code, id && *id ? id : "-", SPAN_FMT(in->request_id), SPAN_FMT(in->key_name),
                     in->request->body.len, ms);
     else
         log_event(level, event, "code=%d id=%s request=%.*s key=%.*s bytes=%zu ms=%lld", in->reply->code,
-                  id ? id : "-", SPAN_FMT(in->request_id), SPAN_FMT(in->key_name), in->request->body.len, ms);
+                  id && *id ? id : "-", SPAN_FMT(in->request_id), SPAN_FMT(in->key_name),
+                  in->request->body.len, ms);
 }
 
 static void refuse(struct intake *in, struct problem problem)
@@ -142,34 +144,38 @@ static bool quarantine(struct intake *in, const struct fail *reason, size_t offs
 
 /* --- steps --------------------------------------------------------------------------------------------------- */
 
-/* The key as it was sent: in the query, in X-Lead-Key, or as a bearer token. */
-static struct span presented_key(struct intake *in)
+/* The key as it was sent: in the query, in X-Lead-Key, or as a bearer token; blank when there is none. */
+static enum status presented_key(struct intake *in, struct span *key, struct fail *why)
 {
     const struct request *r = in->request;
     struct span rest = r->query, pair, bearer = SPAN_LIT("Bearer ");
+    *key = (struct span){0};
     while (span_next(&rest, '&', &pair)) {
         if (span_starts(pair, SPAN_LIT("key="))) {
             struct buf decoded = BUF_INIT(LIMIT_QUERY_BYTES);
-            struct span key = {0};
             percent_decode(&decoded, span_from(pair, 4), PLUS_STAYS);
-            if (!arena_copy(&in->arena, buf_span(&decoded), &key))
-                key = (struct span){0};
+            bool good = decoded.error != ST_NOMEM && arena_copy(&in->arena, buf_span(&decoded), key);
             buf_release_secret(&decoded);
-            return key;
+            return good ? ST_OK : fail_set(why, ST_NOMEM, 0, "no memory to read the key");
         }
     }
     if (r->lead_key.len)
-        return span_trim(r->lead_key);
-    if (span_starts_nocase(r->authorization, bearer))
-        return span_trim(span_from(r->authorization, bearer.len));
-    return (struct span){0};
+        *key = span_trim(r->lead_key);
+    else if (span_starts_nocase(r->authorization, bearer))
+        *key = span_trim(span_from(r->authorization, bearer.len));
+    return ST_OK;
 }
 
-static bool authorize(struct intake *in)
+/* ST_DENIED: nobody's key.  Anything else is no judgement on the key. */
+static enum status authorize(struct intake *in, struct fail *why)
 {
-    const char *name = keys_match(in->shared->keys, presented_key(in));
-    in->key_name = name ? span_of(name) : SPAN_LIT("-");
-    return name != NULL;
+    struct span key;
+    enum status status = presented_key(in, &key, why);
+    if (status == ST_OK)
+        status = key_ring_match(in->shared->keys, key, in->key_text, why);
+    if (status == ST_OK)
+        in->key_name = span_of(in->key_text);
+    return status;
 }
 
 /* From the body to the lead with its keys; on failure *offset is the byte where the body went wrong. */
@@ -223,13 +229,16 @@ static void commit(struct intake *in)
 static void take_lead(struct intake *in)
 {
     struct fail why;
+    enum status known = ST_DENIED;
     size_t offset = 0;
     bool has_offset = false;
 
     if (!span_eq(in->request->method, SPAN_LIT("POST"))) {
         refuse(in, (struct problem){.code = 405, .detail = "leads are sent with POST", .allow = "POST"});
-    } else if (!authorize(in)) {
+    } else if ((known = authorize(in, &why)) == ST_DENIED) {
         refuse(in, (struct problem){.code = 401, .detail = "the key is missing or wrong"});
+    } else if (known != ST_OK) {
+        unavailable(in, &why);
     } else if (in->request->body_state == BODY_TOO_LARGE) {
         refuse(in, (struct problem){.code = 413, .detail = "the body is larger than this server takes"});
     } else if (in->request->body_state == BODY_BAD_LENGTH) {
@@ -297,6 +306,7 @@ void intake_handle(void *intake, const struct request *request, struct reply *re
     in->reply = reply;
     in->request_id = request_id_of(in, request->request_id);
     in->key_name = SPAN_LIT("-");
+    in->write = (struct lead_write){0};
     in->begun_ms = clock_monotonic_ms();
     in->hint[0] = '\0';
 

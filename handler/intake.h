@@ -14,10 +14,10 @@
 #include "lib/auth/keys.h"
 #include "lib/store/committer.h"
 
-/* Shared by all threads; does not change while they run. */
+/* Shared by all threads; while they run only the keys in the ring change. */
 struct intake_shared {
     const struct config *config;
-    const struct keys *keys;
+    struct key_ring *keys;
     struct committer *committer;
     struct metrics *metrics;
 };

@@ -56,11 +56,14 @@ static sigset_t block_signals(void)
     return ends;
 }
 
-static int read_keys(const struct config *config, struct keys **keys)
+static int read_keys(const struct config *config, struct key_ring **ring)
 {
     struct buf mistakes = BUF_INIT(LIMIT_CONFIG_FILE_BYTES);
+    struct keys *keys;
     struct fail why;
-    enum status status = keys_read(config->keys_file, keys, &mistakes, &why);
+    enum status status = keys_read(config->keys_file, &keys, &mistakes, &why);
+    if (status == ST_OK)
+        status = key_ring_new(keys, ring, &why);
     if (status != ST_OK) {
         if (mistakes.len == 0)
             buf_addf(&mistakes, "%s\n", why.text);
@@ -123,7 +126,7 @@ static int serve_fastcgi(struct service *service, const struct request_handler *
     return code;
 }
 
-static int serve(struct service *service, struct keys *keys, const sigset_t *ends)
+static int serve(struct service *service, struct key_ring *keys, const sigset_t *ends)
 {
     struct intake_shared shared = {.config = &service->config, .keys = keys, .metrics = service->metrics};
     struct request_handler handler = {
@@ -161,7 +164,7 @@ static void open_metrics(struct service *service)
 int main(int argc, char **argv)
 {
     struct service service;
-    struct keys *keys = NULL;
+    struct key_ring *keys = NULL;
     struct fail why;
     int next;
     protect_process();
@@ -182,7 +185,7 @@ int main(int argc, char **argv)
                       "note=while-the-table-is-down-leads-are-answered-503");
         code = serve(&service, keys, &ends);
     }
-    keys_free(keys);
+    key_ring_free(keys);
     service_release(&service);
     return code;
 }

@@ -1,13 +1,13 @@
 #include "lib/auth/keys.h"
 
 /* System */
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* L0 */
 #include "lib/base/crypto.h"
 #include "lib/base/file.h"
-#include "lib/base/limits.h"
 
 enum { LIVE_PER_NAME = 2 };
 
@@ -17,6 +17,7 @@ struct key {
 };
 
 struct keys {
+    size_t holders; /* of a ring and of the matches in work; under the ring's lock */
     size_t count;
     struct key list[LIMIT_KEYS];
 };
@@ -129,16 +130,90 @@ size_t keys_count(const struct keys *keys)
     return keys->count;
 }
 
-const char *keys_match(const struct keys *keys, struct span presented)
+enum status keys_match(const struct keys *keys, struct span presented, const char **name, struct fail *why)
 {
     unsigned char digest[SHA256_BYTES];
     size_t match = 0; /* its number, from 1: no two keys are equal, so at most one adds */
     /* Hashing what is too long to be a key would only give strangers work to hand out. */
     if (presented.len > LIMIT_KEY_BYTES)
         presented.len = 0;
-    if (crypto_sha256(presented, digest, NULL) != ST_OK)
-        return NULL;
+    enum status status = crypto_sha256(presented, digest, why);
+    if (status != ST_OK)
+        return status;
     for (size_t i = 0; i < keys->count; i++) /* no early end, no branch */
         match += (i + 1) * (size_t)crypto_equal(keys->list[i].digest, digest, SHA256_BYTES);
-    return match == 0 ? NULL : keys->list[match - 1].name;
+    if (match == 0)
+        return fail_set(why, ST_DENIED, 0, "the key is missing or wrong");
+    *name = keys->list[match - 1].name;
+    return ST_OK;
+}
+
+/* --- keys that are replaced ----------------------------------------------------------------------------- */
+
+struct key_ring {
+    pthread_mutex_t lock;
+    struct keys *current;
+};
+
+enum status key_ring_new(struct keys *keys, struct key_ring **ring, struct fail *why)
+{
+    struct key_ring *r = calloc(1, sizeof *r);
+    if (!r) {
+        keys_free(keys);
+        return fail_set(why, ST_NOMEM, 0, "no memory for keys");
+    }
+    (void)pthread_mutex_init(&r->lock, NULL);
+    keys->holders = 1;
+    r->current = keys;
+    *ring = r;
+    return ST_OK;
+}
+
+void key_ring_free(struct key_ring *ring)
+{
+    if (!ring)
+        return;
+    keys_free(ring->current);
+    (void)pthread_mutex_destroy(&ring->lock);
+    free(ring);
+}
+
+static struct keys *hold(struct key_ring *ring)
+{
+    (void)pthread_mutex_lock(&ring->lock);
+    struct keys *keys = ring->current;
+    keys->holders++;
+    (void)pthread_mutex_unlock(&ring->lock);
+    return keys;
+}
+
+static void let_go(struct key_ring *ring, struct keys *keys)
+{
+    (void)pthread_mutex_lock(&ring->lock);
+    bool was_last = --keys->holders == 0;
+    (void)pthread_mutex_unlock(&ring->lock);
+    if (was_last)
+        keys_free(keys);
+}
+
+void key_ring_replace(struct key_ring *ring, struct keys *keys)
+{
+    keys->holders = 1;
+    (void)pthread_mutex_lock(&ring->lock);
+    struct keys *old = ring->current;
+    ring->current = keys;
+    (void)pthread_mutex_unlock(&ring->lock);
+    let_go(ring, old);
+}
+
+enum status key_ring_match(struct key_ring *ring, struct span presented, char name[LIMIT_KEY_NAME_BYTES + 1],
+                           struct fail *why)
+{
+    const char *found;
+    struct keys *keys = hold(ring);
+    enum status status = keys_match(keys, presented, &found, why);
+    if (status == ST_OK)
+        memcpy(name, found, LIMIT_KEY_NAME_BYTES + 1);
+    let_go(ring, keys);
+    return status;
 }

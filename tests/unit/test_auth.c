@@ -1,4 +1,4 @@
-/* The key file and the comparison of keys. */
+/* The key file, the comparison of keys, and keys that are replaced. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -6,6 +6,9 @@
 
 #include <cmocka.h>
 
+#include <openssl/crypto.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -148,8 +151,11 @@ static void test_number_of_keys(void **state)
         buf_addf(&content, "n%u " KEY16 "%u\n", i, i);
     assert_int_equal(read_keys(f, buf_span(&content), &why), ST_OK);
     assert_int_equal(keys_count(f->keys), LIMIT_KEYS);
-    assert_string_equal(keys_match(f->keys, SPAN_LIT(KEY16 "0")), "n0");
-    assert_string_equal(keys_match(f->keys, SPAN_LIT(KEY16 "255")), "n255");
+    const char *name;
+    assert_int_equal(keys_match(f->keys, SPAN_LIT(KEY16 "0"), &name, &why), ST_OK);
+    assert_string_equal(name, "n0");
+    assert_int_equal(keys_match(f->keys, SPAN_LIT(KEY16 "255"), &name, &why), ST_OK);
+    assert_string_equal(name, "n255");
     buf_add_text(&content, "more " KEY16 "x\n");
     assert_int_equal(read_keys(f, buf_span(&content), &why), ST_INVALID);
     assert_string_equal(f->mistakes.data, ":257: too many keys\n");
@@ -229,11 +235,124 @@ static void test_match(void **state)
     struct fail why;
     assert_int_equal(read_keys(f, SPAN_LIT("ms " KEY16 "A\nform " KEY128 "\nms " KEY16 "B\n"), &why), ST_OK);
     for (size_t i = 0; i < sizeof MATCHES / sizeof MATCHES[0]; i++) {
-        const char *got = keys_match(f->keys, MATCHES[i].presented);
+        const char *got = NULL;
         const char *want = MATCHES[i].want;
-        if (!span_eq(span_of(got), span_of(want)) || !got != !want)
-            fail_msg("match %zu: got %s, want %s", i, got ? got : "nobody", want ? want : "nobody");
+        enum status status = keys_match(f->keys, MATCHES[i].presented, &got, &why);
+        if (status != (want ? ST_OK : ST_DENIED) || !span_eq(span_of(got), span_of(want)))
+            fail_msg("match %zu: got %s %s, want %s", i, status_name(status), got ? got : "nobody",
+                     want ? want : "nobody");
     }
+}
+
+/* libcrypto's memory, which runs out when a test says so. */
+static _Thread_local bool out_of_memory;
+
+static void *get_memory(size_t bytes, const char *file, int line)
+{
+    (void)file;
+    (void)line;
+    return out_of_memory ? NULL : malloc(bytes);
+}
+
+static void *get_more_memory(void *memory, size_t bytes, const char *file, int line)
+{
+    (void)file;
+    (void)line;
+    return out_of_memory ? NULL : realloc(memory, bytes);
+}
+
+static void give_memory(void *memory, const char *file, int line)
+{
+    (void)file;
+    (void)line;
+    free(memory);
+}
+
+/* Not to know whether a key is good is not the same as a wrong key. */
+static void test_match_without_memory(void **state)
+{
+    struct fixture *f = *state;
+    struct fail why;
+    const char *name = NULL;
+    assert_int_equal(read_keys(f, SPAN_LIT("ms " KEY16 "A\n"), &why), ST_OK);
+    out_of_memory = true;
+    enum status status = keys_match(f->keys, SPAN_LIT(KEY16 "A"), &name, &why);
+    out_of_memory = false;
+    assert_int_equal(status, ST_NOMEM);
+    assert_null(name);
+    assert_int_equal(keys_match(f->keys, SPAN_LIT(KEY16 "A"), &name, &why), ST_OK);
+}
+
+static struct keys *new_keys(struct fixture *f, const char *content)
+{
+    struct fail why;
+    assert_int_equal(read_keys(f, span_of(content), &why), ST_OK);
+    struct keys *keys = f->keys;
+    f->keys = NULL;
+    return keys;
+}
+
+static void test_ring(void **state)
+{
+    struct fixture *f = *state;
+    struct key_ring *ring;
+    struct fail why;
+    char name[LIMIT_KEY_NAME_BYTES + 1];
+    assert_int_equal(key_ring_new(new_keys(f, "old " KEY16 "A\nboth " KEY16 "B\n"), &ring, &why), ST_OK);
+    assert_int_equal(key_ring_match(ring, SPAN_LIT(KEY16 "A"), name, &why), ST_OK);
+    assert_string_equal(name, "old");
+    assert_int_equal(key_ring_match(ring, SPAN_LIT(KEY16 "C"), name, &why), ST_DENIED);
+    key_ring_replace(ring, new_keys(f, "new " KEY16 "C\nboth " KEY16 "B\n"));
+    assert_int_equal(key_ring_match(ring, SPAN_LIT(KEY16 "A"), name, &why), ST_DENIED);
+    assert_int_equal(key_ring_match(ring, SPAN_LIT(KEY16 "C"), name, &why), ST_OK);
+    assert_string_equal(name, "new");
+    assert_int_equal(key_ring_match(ring, SPAN_LIT(KEY16 "B"), name, &why), ST_OK);
+    assert_string_equal(name, "both");
+    out_of_memory = true;
+    enum status status = key_ring_match(ring, SPAN_LIT(KEY16 "B"), name, &why);
+    out_of_memory = false;
+    assert_int_equal(status, ST_NOMEM);
+    key_ring_free(ring);
+}
+
+enum { MATCHERS = 4, REPLACEMENTS = 200 };
+
+struct matching {
+    struct key_ring *ring;
+    _Atomic bool over;
+    _Atomic size_t wrong;
+};
+
+static void *match_on(void *context)
+{
+    struct matching *m = context;
+    while (!atomic_load(&m->over)) {
+        char name[LIMIT_KEY_NAME_BYTES + 1];
+        struct fail why;
+        if (key_ring_match(m->ring, SPAN_LIT(KEY16 "B"), name, &why) != ST_OK || strcmp(name, "both") != 0)
+            atomic_fetch_add(&m->wrong, 1);
+    }
+    return NULL;
+}
+
+/* A key that stands in the old and in the new file is good at every moment. */
+static void test_ring_under_load(void **state)
+{
+    struct fixture *f = *state;
+    struct matching m = {0};
+    struct fail why;
+    pthread_t threads[MATCHERS];
+    assert_int_equal(key_ring_new(new_keys(f, "both " KEY16 "B\n"), &m.ring, &why), ST_OK);
+    for (size_t i = 0; i < MATCHERS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, match_on, &m), 0);
+    for (size_t i = 0; i < REPLACEMENTS; i++)
+        key_ring_replace(m.ring,
+                         new_keys(f, i % 2 ? "both " KEY16 "B\n" : "x " KEY16 "C\nboth " KEY16 "B\n"));
+    atomic_store(&m.over, true);
+    for (size_t i = 0; i < MATCHERS; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    key_ring_free(m.ring);
+    assert_int_equal(m.wrong, 0);
 }
 
 int main(void)
@@ -245,6 +364,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_privacy, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_no_file, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_match, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_match_without_memory, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_ring, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_ring_under_load, set_up, tear_down),
     };
+    if (!CRYPTO_set_mem_functions(get_memory, get_more_memory, give_memory)) /* before its first use */
+        return 1;
     return cmocka_run_group_tests_name("auth", tests, NULL, NULL);
 }
