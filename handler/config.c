@@ -81,6 +81,7 @@ struct reader {
     struct config *config;
     struct buf *mistakes;
     const char *path;
+    struct fail exposed;        /* why the file may hold no secret; code ST_OK: it may */
     size_t line[SETTING_COUNT]; /* 0: not from the file */
     bool from_environment[SETTING_COUNT];
 };
@@ -241,6 +242,9 @@ static void read_line(struct reader *r, struct span line, size_t number)
     } else {
         r->line[index] = number;
         set(r, index, span_trim(span_from(line, equals + 1)));
+        if (SETTINGS[index].kind == KIND_SECRET && *text_of(r->config, &SETTINGS[index]) &&
+            r->exposed.code != ST_OK)
+            mistake(r, SETTINGS[index].name, "%s", r->exposed.text);
     }
 }
 
@@ -252,7 +256,11 @@ static bool read_file(struct reader *r)
     /* All the room at once: a buffer that grew would leave copies of secrets behind.  Without memory the
      * buffer says so when it is read into. */
     (void)buf_reserve(&text, LIMIT_CONFIG_FILE_BYTES);
-    enum status status = file_read(r->path, FILE_PUBLIC, &text, &why);
+    enum status status = file_read(r->path, FILE_PRIVATE, &text, &why);
+    if (status == ST_DENIED) { /* others may read it: no harm as long as it holds no secret */
+        r->exposed = why;
+        status = file_read(r->path, FILE_PUBLIC, &text, &why);
+    }
     if (status != ST_OK) {
         buf_addf(r->mistakes, "%s\n", why.text);
     } else {

@@ -24,6 +24,7 @@ struct fixture {
     char directory[64];
     char path[96];
     char secret[96];
+    mode_t mode; /* of the configuration */
     struct buf mistakes;
     struct config config;
 };
@@ -58,6 +59,7 @@ static int set_up(void **state)
     (void)snprintf(f->path, sizeof f->path, "%s/conf", f->directory);
     (void)snprintf(f->secret, sizeof f->secret, "%s/secret", f->directory);
     f->mistakes = BUF_INIT(LIMIT_CONFIG_FILE_BYTES);
+    f->mode = 0600;
     clear_environment();
     *state = f;
     return 0;
@@ -90,7 +92,7 @@ static enum status read_config(struct fixture *f, struct span content)
 {
     struct buf all = BUF_INIT(LIMIT_CONFIG_FILE_BYTES);
     config_release(&f->config);
-    write_file(f->path, content, 0644);
+    write_file(f->path, content, f->mode);
     enum status status = config_read(f->path, &f->config, &all);
     struct span rest = buf_span(&all), line;
     buf_reset(&f->mistakes);
@@ -573,6 +575,41 @@ static void test_readme(void **state)
     buf_release(&text);
 }
 
+/* A configuration that others may read holds no secret itself; without one its mode is nobody's business. */
+static void test_exposed_secrets(void **state)
+{
+    struct fixture *f = *state;
+    static const mode_t open_modes[] = {0644, 0604, 0660, 0602, 0601};
+    static const mode_t closed_modes[] = {0600, 0400, 0640};
+    static const struct span inline_secrets =
+        SPAN_LIT("keys_file = /k\nstore = table\ntable_connection = " CONNECTION
+                 "\nmail_user = u\nmail_password = " SECRET "\n");
+    for (size_t i = 0; i < sizeof open_modes / sizeof open_modes[0]; i++) {
+        char want[512];
+        f->mode = open_modes[i];
+        (void)snprintf(
+            want, sizeof want,
+            "F:3: setting 'table_connection': '%s' holds secrets but has mode %04o: run chmod 0640 (or "
+            "0600) on it\n"
+            "F:5: setting 'mail_password': '%s' holds secrets but has mode %04o: run chmod 0640 (or "
+            "0600) on it\n",
+            f->path, f->mode, f->path, f->mode);
+        expect_mistakes(f, "exposed", inline_secrets, want);
+        expect_ok(f, "keys_file = /k\nthreads = 3\nmail_password =\n");
+    }
+    for (size_t i = 0; i < sizeof closed_modes / sizeof closed_modes[0]; i++) {
+        f->mode = closed_modes[i];
+        (void)unlink(f->path);
+        expect_mistakes(f, "closed", inline_secrets, "");
+    }
+    /* Overridden, it lies open all the same. */
+    f->mode = 0644;
+    (void)unlink(f->path);
+    (void)setenv("LEADHOOK_MAIL_PASSWORD", SECRET, 1);
+    assert_int_equal(read_config(f, SPAN_LIT("keys_file = /k\nmail_password = " SECRET "\n")), ST_INVALID);
+    assert_int_equal(read_config(f, SPAN_LIT("keys_file = /k\n")), ST_OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -588,6 +625,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_no_file, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_size_of_file, set_up, tear_down),
         cmocka_unit_test(test_readme),
+        cmocka_unit_test_setup_teardown(test_exposed_secrets, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("config", tests, NULL, NULL);
 }
