@@ -7,12 +7,13 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-/* Changes with the list of counters; another program's file is begun anew. */
-#define METRICS_MAGIC 0x4C454144484B3031u /* "LEADHK01" */
+/* Changes with the list of counters, also where their number stays the same. */
+#define METRICS_MAGIC 0x4C454144484B3032u /* "LEADHK02" */
 
-enum { LOCK_TRIES = 200, LOCK_PAUSE_MS = 5 };
+enum { LOCK_TRIES = 200, LOCK_PAUSE_MS = 5, REPLACE_TRIES = 5 };
 
 struct metrics {
     uint64_t magic;
@@ -27,6 +28,7 @@ static const struct {
     const char *family;
     const char *labels;
     const char *help; /* with the first of a family */
+    bool is_gauge;
 } NAMES[METRIC_COUNT] = {
     [METRIC_REQUESTS_200] = {"leadhook_requests_total", "{code=\"200\"}",
                              "Requests by status code of the answer."},
@@ -46,6 +48,13 @@ static const struct {
     [METRIC_LEADS_STORED] = {"leadhook_leads_total", "{outcome=\"stored\"}", "Leads by what became of them."},
     [METRIC_LEADS_REPEAT] = {"leadhook_leads_total", "{outcome=\"repeat\"}", NULL},
     [METRIC_LEADS_QUARANTINED] = {"leadhook_leads_total", "{outcome=\"quarantined\"}", NULL},
+    [METRIC_LEADS_SPOOLED] = {"leadhook_leads_total", "{outcome=\"spooled\"}", NULL},
+    [METRIC_SPOOL_DRAINED] = {"leadhook_spool_drained_total", "",
+                              "Leads copied from the spool into the table."},
+    [METRIC_SPOOL_LOST] = {"leadhook_spool_lost_total", "", "Leads in the spool that damage destroyed."},
+    [METRIC_BREAKER_OPENED] = {"leadhook_breaker_openings_total", "", "Times that the table was found down."},
+    [METRIC_ALARMS_RAISED] = {"leadhook_alarms_total", "{event=\"raised\"}", "Alarms for the operator."},
+    [METRIC_ALARMS_MAILED] = {"leadhook_alarms_total", "{event=\"mailed\"}", NULL},
     [METRIC_COMMITS] = {"leadhook_commits_total", "", "Transactions written to the store."},
     [METRIC_COMMIT_LEADS] = {"leadhook_commit_leads_total", "", "Leads in these transactions."},
     [METRIC_COMMIT_FAILURES] = {"leadhook_commit_failures_total", "", "Transactions that failed."},
@@ -55,6 +64,8 @@ static const struct {
     [METRIC_MAILS_PERMANENT] = {"leadhook_mails_total", "{outcome=\"permanent\"}", NULL},
     [METRIC_MAILS_CONFIGURATION] = {"leadhook_mails_total", "{outcome=\"configuration\"}", NULL},
     [METRIC_MAILS_AMBIGUOUS] = {"leadhook_mails_total", "{outcome=\"ambiguous\"}", NULL},
+    [METRIC_SPOOL_LEADS] = {"leadhook_spool_leads", "", "Leads that wait in this host's spool.", true},
+    [METRIC_SPOOL_BYTES] = {"leadhook_spool_bytes", "", "Bytes that the spool takes on the disk.", true},
 };
 
 /* For when nothing can be shared, also when there is no memory at all. */
@@ -79,28 +90,69 @@ static bool lock(int fd)
     return false;
 }
 
-/* Under the file's lock: brings it to the right size and content.  NULL: *error is the errno. */
-static struct metrics *map(int fd, int *error)
+/* Whether the locked file is still the one at path; another process may have replaced it before we had the lock. */
+static bool is_at(int fd, const char *path)
 {
-    if (!lock(fd)) {
+    struct stat ours, there;
+    return fstat(fd, &ours) == 0 && lstat(path, &there) == 0 && ours.st_dev == there.st_dev &&
+           ours.st_ino == there.st_ino;
+}
+
+enum page { PAGE_READY, PAGE_FOREIGN, PAGE_FAILED };
+
+/* Under the file's lock: maps a file of this version, or makes an empty one to one. */
+static enum page map(int fd, struct metrics **page, int *error)
+{
+    struct stat info;
+    if (fstat(fd, &info) != 0) {
         *error = errno;
-        return NULL;
+        return PAGE_FAILED;
     }
+    if (info.st_size != 0 && (size_t)info.st_size != sizeof(struct metrics))
+        return PAGE_FOREIGN;
     /* The blocks have to be there: on a full disk, writing to a hole of a mapped file ends the process. */
     *error = posix_fallocate(fd, 0, sizeof(struct metrics));
     if (*error != 0)
-        return NULL;
+        return PAGE_FAILED;
     struct metrics *m = mmap(NULL, sizeof *m, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (m == MAP_FAILED) {
         *error = errno;
-        return NULL;
+        return PAGE_FAILED;
     }
-    if (!is_current(m)) {
-        memset((void *)m, 0, sizeof *m);
+    if (info.st_size == 0) {
         m->count = METRIC_COUNT;
         m->magic = METRICS_MAGIC;
     }
-    return m;
+    if (!is_current(m)) {
+        (void)munmap(m, sizeof *m);
+        return PAGE_FOREIGN;
+    }
+    *page = m;
+    return PAGE_READY;
+}
+
+/* Opens the file at path and maps it.  PAGE_FOREIGN: it is gone now; the next call makes a new one. */
+static enum page open_page(const char *path, struct metrics **page, int *error)
+{
+    /* O_NONBLOCK: a FIFO in place of the file must not hang us. */
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+    enum page result = PAGE_FAILED;
+    if (fd < 0 || !lock(fd))
+        *error = errno;
+    else if (!is_at(fd, path))
+        result = PAGE_FOREIGN;
+    else
+        result = map(fd, page, error);
+    if (result == PAGE_FOREIGN && is_at(fd, path) && unlink(path) != 0) {
+        *error = errno;
+        result = PAGE_FAILED;
+    }
+    if (fd >= 0) {
+        /* Closing alone would not: the mapping keeps the open file, and with it the lock. */
+        (void)flock(fd, LOCK_UN);
+        (void)close(fd);
+    }
+    return result;
 }
 
 enum status metrics_open(const char *path, struct metrics **metrics, struct fail *why)
@@ -108,19 +160,11 @@ enum status metrics_open(const char *path, struct metrics **metrics, struct fail
     *metrics = &private_metrics;
     if (!path)
         return fail_set(why, ST_NOT_FOUND, 0, "no path for shared counters");
-    /* O_NONBLOCK: a FIFO in place of the file must not hang us. */
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
-    if (fd < 0)
-        return fail_set(why, ST_IO, errno, "cannot open '%s'", path);
-    int error = 0;
-    struct metrics *m = map(fd, &error);
-    /* Closing alone would not: the mapping keeps the open file, and with it the lock. */
-    (void)flock(fd, LOCK_UN);
-    (void)close(fd);
-    if (!m)
-        return fail_set(why, ST_IO, error, "cannot map '%s'", path);
-    *metrics = m;
-    return ST_OK;
+    int error = EBUSY;
+    enum page result = PAGE_FOREIGN;
+    for (int tries = 0; tries < REPLACE_TRIES && result == PAGE_FOREIGN; tries++)
+        result = open_page(path, metrics, &error);
+    return result == PAGE_READY ? ST_OK : fail_set(why, ST_IO, error, "cannot map '%s'", path);
 }
 
 void metrics_close(struct metrics *metrics)
@@ -132,6 +176,11 @@ void metrics_close(struct metrics *metrics)
 void metrics_add(struct metrics *metrics, enum metric metric, uint64_t amount)
 {
     (void)atomic_fetch_add_explicit(&metrics->values[metric], amount, memory_order_relaxed);
+}
+
+void metrics_set(struct metrics *metrics, enum metric gauge, uint64_t value)
+{
+    atomic_store_explicit(&metrics->values[gauge], value, memory_order_relaxed);
 }
 
 enum metric metric_of_code(int code)
@@ -183,8 +232,8 @@ void metrics_write(struct buf *out, const struct metrics *metrics)
 {
     for (size_t i = 0; i < METRIC_COUNT; i++) {
         if (NAMES[i].help)
-            buf_addf(out, "# HELP %s %s\n# TYPE %s counter\n", NAMES[i].family, NAMES[i].help,
-                     NAMES[i].family);
+            buf_addf(out, "# HELP %s %s\n# TYPE %s %s\n", NAMES[i].family, NAMES[i].help, NAMES[i].family,
+                     NAMES[i].is_gauge ? "gauge" : "counter");
         uint64_t value = atomic_load_explicit(&metrics->values[i], memory_order_relaxed);
         buf_addf(out, "%s%s %llu\n", NAMES[i].family, NAMES[i].labels, (unsigned long long)value);
     }

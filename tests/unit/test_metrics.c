@@ -190,8 +190,11 @@ static void test_file(void **state)
         metrics_close(f->metrics);
         f->metrics = NULL;
     }
-    /* The right mark with another number of counters is another version. */
+    /* The right mark with another number of counters is another version.  Who has it mapped keeps it. */
+    struct metrics *older;
     unsigned char head[16];
+    open_shared(f, &older);
+    metrics_add(older, METRIC_COMMITS, 7);
     FILE *file = fopen(f->path, "r+");
     assert_non_null(file);
     assert_int_equal(fread(head, 1, sizeof head, file), sizeof head);
@@ -200,7 +203,23 @@ static void test_file(void **state)
     assert_int_equal(fwrite(head, 1, sizeof head, file), sizeof head);
     assert_int_equal(fclose(file), 0);
     open_shared(f, &f->metrics);
+    metrics_add(older, METRIC_COMMITS, 1);
     assert_int_equal(value_of(f, f->metrics, "leadhook_commits_total"), 0);
+    assert_int_equal(value_of(f, older, "leadhook_commits_total"), 9);
+    metrics_close(older);
+}
+
+/* A gauge holds what was set last, for all who look. */
+static void test_gauge(void **state)
+{
+    struct fixture *f = *state;
+    struct metrics *second;
+    open_shared(f, &f->metrics);
+    open_shared(f, &second);
+    metrics_set(f->metrics, METRIC_SPOOL_LEADS, 12);
+    metrics_set(f->metrics, METRIC_SPOOL_LEADS, 7);
+    assert_int_equal(value_of(f, second, "leadhook_spool_leads"), 7);
+    metrics_close(second);
 }
 
 /* Without a file it counts all the same, and says why it is alone. */
@@ -237,11 +256,11 @@ static void test_names(void **state)
         int code;
         enum metric want;
     } codes[] = {
-        {200, METRIC_REQUESTS_200},   {202, METRIC_REQUESTS_202},   {400, METRIC_REQUESTS_400},
-        {401, METRIC_REQUESTS_401},   {405, METRIC_REQUESTS_405},   {413, METRIC_REQUESTS_413},
-        {415, METRIC_REQUESTS_415},   {422, METRIC_REQUESTS_422},   {503, METRIC_REQUESTS_503},
-        {404, METRIC_REQUESTS_OTHER}, {500, METRIC_REQUESTS_OTHER}, {0, METRIC_REQUESTS_OTHER},
-        {-1, METRIC_REQUESTS_OTHER},
+        {200, METRIC_REQUESTS_200}, {202, METRIC_REQUESTS_202},   {400, METRIC_REQUESTS_400},
+        {401, METRIC_REQUESTS_401}, {405, METRIC_REQUESTS_405},   {413, METRIC_REQUESTS_413},
+        {415, METRIC_REQUESTS_415}, {422, METRIC_REQUESTS_422},   {429, METRIC_REQUESTS_429},
+        {503, METRIC_REQUESTS_503}, {404, METRIC_REQUESTS_OTHER}, {500, METRIC_REQUESTS_OTHER},
+        {0, METRIC_REQUESTS_OTHER}, {-1, METRIC_REQUESTS_OTHER},
     };
     static const struct {
         enum mail_outcome outcome;
@@ -281,7 +300,10 @@ static void test_format(void **state)
             assert_true(span_next(&rest, '\n', &line));
             assert_true(span_starts(line, SPAN_LIT("# TYPE ")));
             assert_true(span_starts(span_from(line, 7), family));
-            assert_true(span_eq(span_from(line, 7 + family.len), SPAN_LIT(" counter")));
+            bool is_counter =
+                family.len > 6 && span_eq(span_from(family, family.len - 6), SPAN_LIT("_total"));
+            assert_true(span_eq(span_from(line, 7 + family.len),
+                                is_counter ? SPAN_LIT(" counter") : SPAN_LIT(" gauge")));
             word = family;
         } else if (line.len) {
             uint64_t value;
@@ -312,6 +334,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_processes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_lock, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_file, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_gauge, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_private, set_up, tear_down),
         cmocka_unit_test(test_names),
         cmocka_unit_test_setup_teardown(test_format, set_up, tear_down),
