@@ -24,4 +24,10 @@ int ctl_retry(struct service *service, int argc, char **argv);
 /* --once: sends the mails that wait, in this process. */
 int ctl_relay(struct service *service, int argc, char **argv);
 
+/* One screen about everything, or (--json) one object for machines.  The exit
+ * status is a Nagios plugin's: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN. */
+int ctl_status(struct service *service, int argc, char **argv);
+/* The answer when it cannot be found out; gives the exit status. */
+int ctl_status_unknown(const char *reason);
+
 #endif

@@ -4,7 +4,8 @@
  *
  * Exit status: 0, 1 when a check failed, and those of sysexits.h: 64 usage, 65 a
  * payload that cannot be taken, 66 nothing of that id or name, 78 configuration,
- * 69 the store cannot be used, 75 try again later.
+ * 69 the store cannot be used, 75 try again later.  `status` ends as a plugin
+ * for monitoring: 0, 1, 2 or 3, also when it cannot begin.
  */
 #include "handler/ctl/ctl.h"
 
@@ -31,6 +32,7 @@ static const struct command {
      "what was kept because it could not be taken"},
     {"retry", ctl_retry, "retry [ID | --all]", "parked mails are due now"},
     {"relay", ctl_relay, "relay --once", "send the mails that wait, then end"},
+    {"status", ctl_status, "status [--json]", "one screen; the exit status is a Nagios plugin's"},
 };
 enum { COMMAND_COUNT = sizeof COMMANDS / sizeof COMMANDS[0] };
 
@@ -83,6 +85,8 @@ int main(int argc, char **argv)
         return EX_USAGE;
     }
     int code = service_read(&service, "leadctl", argc, argv, &next);
+    if (code != 0 && command->run == ctl_status)
+        code = ctl_status_unknown("the configuration cannot be used");
     if (code == 0 && http_global_init(&why) != ST_OK) {
         (void)fprintf(stderr, "leadctl: %s\n", why.text);
         code = EX_OSERR;

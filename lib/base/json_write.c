@@ -54,6 +54,19 @@ void json_add_bool(struct json_writer *w, struct span name, bool value)
         note(w, yajl_gen_bool(w->generator, value));
 }
 
+void json_open(struct json_writer *w, struct span name)
+{
+    add_string(w, name);
+    if (w->error == ST_OK)
+        note(w, yajl_gen_map_open(w->generator));
+}
+
+void json_close(struct json_writer *w)
+{
+    if (w->error == ST_OK)
+        note(w, yajl_gen_map_close(w->generator));
+}
+
 enum status json_end(struct json_writer *w, const char *what, struct fail *why)
 {
     if (w->error == ST_OK)

@@ -7,11 +7,16 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 /* L0 */
 #include "lib/base/buf.h"
+#include "lib/base/file.h"
+
+enum { LOCK_LIST_BYTES = 1024 * 1024, LOCK_LINE_BYTES = 256 };
 
 static bool address_of(const char *path, struct sockaddr_un *address)
 {
@@ -72,6 +77,59 @@ void relay_socket_release(struct relay_socket *socket_out)
     if (socket_out->lock_fd >= 0)
         (void)close(socket_out->lock_fd);
     *socket_out = RELAY_SOCKET_CLOSED;
+}
+
+/* The process that the kernel's list of locks names for this file; 0: none. */
+static long locker_of(const struct stat *file)
+{
+    struct buf list = BUF_INIT(LOCK_LIST_BYTES);
+    struct span rest, line;
+    long pid = 0;
+    if (file_read("/proc/locks", FILE_PUBLIC, &list, NULL) != ST_OK)
+        buf_reset(&list); /* longer than we look at, or not there: it is only for the name */
+    rest = buf_span(&list);
+    while (pid == 0 && span_next(&rest, '\n', &line)) {
+        /* "7: FLOCK  ADVISORY  WRITE 1234 fe:00:10952712 0 EOF"; "7: -> FLOCK ..." waits for it. */
+        char text[LOCK_LINE_BYTES];
+        long locker;
+        unsigned int major_number, minor_number;
+        unsigned long long inode;
+        (void)snprintf(text, sizeof text, "%.*s", SPAN_FMT(line));
+        if (sscanf(text, "%*u: FLOCK %*s WRITE %ld %x:%x:%llu", &locker, &major_number, &minor_number,
+                   &inode) == 4 &&
+            major_number == major(file->st_dev) && minor_number == minor(file->st_dev) &&
+            inode == file->st_ino)
+            pid = locker;
+    }
+    buf_release(&list);
+    return pid > 0 ? pid : 0;
+}
+
+enum status relay_socket_holder(const char *path, long *pid, struct fail *why)
+{
+    struct buf name = BUF_INIT(4096);
+    struct stat info;
+    buf_addf(&name, "%s.lock", path);
+    enum status status = buf_status(&name, "the relay lock's path", why);
+    if (status != ST_OK)
+        return status;
+    int fd = open(name.data, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0 || fstat(fd, &info) != 0) {
+        status = errno == ENOENT
+                     ? fail_set(why, ST_NOT_FOUND, 0, "nobody has been this host's relay yet")
+                     : fail_set(why, ST_IO, errno, "cannot look at the relay lock '%s'", name.data);
+    } else {
+        *pid = locker_of(&info);
+        /* Only a lock that nobody is seen to hold is tried, so that no relay finds it taken by us. */
+        if (*pid == 0 && flock(fd, LOCK_SH | LOCK_NB) == 0)
+            status = fail_set(why, ST_NOT_FOUND, 0, "nobody is this host's relay");
+        else if (*pid == 0 && errno != EWOULDBLOCK)
+            status = fail_set(why, ST_IO, errno, "cannot look at the relay lock '%s'", name.data);
+    }
+    if (fd >= 0)
+        (void)close(fd);
+    buf_release(&name);
+    return status;
 }
 
 bool relay_socket_take(const struct relay_socket *socket_out, char partition[LIMIT_PARTITION_KEY_BYTES + 1])

@@ -22,6 +22,10 @@ struct relay_socket {
 MUST_CHECK enum status relay_socket_claim(const char *path, struct relay_socket *socket, struct fail *why);
 void relay_socket_release(struct relay_socket *socket);
 
+/* Who is the relay of this path, without disturbing anybody.  ST_OK: *pid is the
+ * process, or 0 when it is out of sight (another container's).  ST_NOT_FOUND: nobody. */
+MUST_CHECK enum status relay_socket_holder(const char *path, long *pid, struct fail *why);
+
 /* Takes one hint without waiting.  false when there is none. */
 bool relay_socket_take(const struct relay_socket *socket, char partition[LIMIT_PARTITION_KEY_BYTES + 1]);
 

@@ -1,0 +1,463 @@
+/* Gathering: a few seconds in all, and at most COUNT_MAX rows of anything.
+ *
+ * What is on this machine is looked at first; a store that does not answer its
+ * first question is asked nothing else.  Nothing is made or changed.
+ */
+#include "handler/ctl/status.h"
+
+/* System */
+#include <errno.h>
+#include <libgen.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+/* L0 */
+#include "lib/base/clock.h"
+#include "lib/base/text.h"
+
+/* L7 */
+#include "lib/relay/relay_socket.h"
+
+/* The command */
+#include "handler/ctl/ctl.h"
+
+enum {
+    ANSWER_WAIT_MS = 2500, /* for the store's first answer */
+    MAILS_UNTIL_MS = 4500, /* since the start: mails are looked for */
+    ALL_UNTIL_MS = 6000,   /* since the start: leads are counted */
+    LAST_RESORT_S = 9,     /* the usual plugin is given 10 */
+    COUNT_MAX = 1000,
+    PAGE_ROWS = 50, /* sqlite gives whole rows, also the largest */
+    SPOOL_ROOM_BYTES = 1024 * 1024
+};
+#define DAY_MS (24 * 60 * 60 * 1000LL)
+
+struct gathering {
+    struct status_facts *facts;
+    const struct config *config;
+    struct store *store;
+    int64_t begun_ms; /* monotonic */
+    struct arena arena;
+    struct seen_offer {
+        char name[LIMIT_PARTITION_KEY_BYTES + 1];
+        int64_t last_ms;
+    } * offers; /* the newest first */
+    size_t offer_count;
+    bool more_offers;
+};
+
+/* A reason for the screen: one clean line of UTF-8. */
+static void keep_text(char to[STATUS_WHY_BYTES], const char *from)
+{
+    struct buf clean = BUF_INIT(16 * STATUS_WHY_BYTES);
+    text_add_line(&clean, span_of(from));
+    struct span text = utf8_cut_bytes(buf_span(&clean), STATUS_WHY_BYTES - 1);
+    (void)snprintf(to, STATUS_WHY_BYTES, "%.*s", SPAN_FMT(text));
+    buf_release(&clean);
+}
+
+static void keep_name(char *to, size_t room, struct span from)
+{
+    (void)snprintf(to, room, "%.*s", SPAN_FMT(from));
+}
+
+/* --- this machine -------------------------------------------------------------------------------------------- */
+
+/* Whether files can grow beside path. */
+static bool has_room(const char *path, char why[STATUS_WHY_BYTES])
+{
+    struct statvfs disk;
+    char *copy = strdup(path); /* dirname changes its argument */
+    const char *folder = copy ? dirname(copy) : "/";
+    bool room = false;
+    if (access(folder, W_OK) != 0 || (access(path, W_OK) != 0 && errno != ENOENT))
+        (void)snprintf(why, STATUS_WHY_BYTES, "not writable: %s", strerrordesc_np(errno));
+    else if (statvfs(folder, &disk) == 0 && (uint64_t)disk.f_bavail * disk.f_frsize < SPOOL_ROOM_BYTES)
+        (void)snprintf(why, STATUS_WHY_BYTES, "the disk is full");
+    else
+        room = true;
+    free(copy);
+    return room;
+}
+
+static bool has_spool(const struct config *config)
+{
+    return !config->sqlite_path && config->spool && strcmp(config->spool, "off") != 0;
+}
+
+static void look_at_spool(struct gathering *g)
+{
+    struct status_facts *f = g->facts;
+    struct fail why;
+    if (!has_spool(g->config))
+        return;
+    f->spool_max_bytes = g->config->spool_max_bytes;
+    f->spool_is_writable = has_room(g->config->spool, f->spool_why);
+    enum status status = spool_inspect(g->config->spool, &f->spool, &why);
+    f->spool_use = status == ST_OK ? SPOOL_KNOWN : status == ST_NOT_FOUND ? SPOOL_NOT_MADE : SPOOL_UNREADABLE;
+    if (f->spool_use == SPOOL_UNREADABLE)
+        keep_text(f->spool_why, why.text);
+}
+
+static void look_at_relay(struct gathering *g)
+{
+    struct status_facts *f = g->facts;
+    struct fail why;
+    f->mail_is_on = g->config->mail_on;
+    if (!g->config->relay_socket || !(g->config->mail_on || g->config->alarm_to || has_spool(g->config)))
+        return;
+    enum status status = relay_socket_holder(g->config->relay_socket, &f->relay_pid, &why);
+    if (status == ST_OK)
+        f->relay = f->relay_pid ? RELAY_PROCESS : RELAY_UNSEEN;
+    else
+        f->relay = status == ST_NOT_FOUND ? RELAY_NOBODY : RELAY_UNKNOWN;
+    if (f->relay == RELAY_UNKNOWN)
+        keep_text(f->relay_why, why.text);
+}
+
+/* --- the store ----------------------------------------------------------------------------------------------- */
+
+/* Opening would make it; an empty database of another user's would then be in leadhook's way. */
+static enum status open_store(struct gathering *g, struct service *service, struct fail *why)
+{
+    const char *path = g->config->sqlite_path;
+    if (path && access(path, R_OK | W_OK) != 0)
+        return errno == ENOENT
+                   ? fail_set(why, ST_NOT_FOUND, 0, "there is no '%s' yet: leadhook makes it", path)
+                   : fail_set(why, ST_IO, errno, "cannot open '%s'", path);
+    return service_open_store(service, &g->store, why);
+}
+
+static bool ask_store(struct gathering *g, struct service *service)
+{
+    struct status_facts *f = g->facts;
+    struct fail why;
+    f->store_is_table = !g->config->sqlite_path;
+    (void)snprintf(f->store_name, sizeof f->store_name, "%s '%s'", f->store_is_table ? "table" : "database",
+                   f->store_is_table ? g->config->table_name : g->config->sqlite_path);
+    enum status status = open_store(g, service, &why);
+    if (status == ST_OK)
+        status = store_probe(g->store, clock_monotonic_ms() + ANSWER_WAIT_MS, &why);
+    f->store_answers = status == ST_OK;
+    if (status == ST_OK)
+        f->now_ms = store_now_ms(g->store);
+    else
+        keep_text(f->store_why, why.text);
+    return f->store_answers;
+}
+
+/* Calls visit with the rows of a range until it says enough, the range or the
+ * time ends.  *more: whether something was left, which is no failure. */
+static enum status walk(struct gathering *g, struct query *q, int64_t until_ms,
+                        bool (*visit)(void *context, const struct entity *row), void *context, bool *more,
+                        struct fail *why)
+{
+    char next[LIMIT_CONTINUATION_BYTES];
+    enum status status = ST_OK;
+    *more = false;
+    do {
+        struct page page;
+        arena_reset(&g->arena);
+        if (clock_monotonic_ms() >= g->begun_ms + until_ms) {
+            *more = true;
+            return ST_OK;
+        }
+        status = store_query(g->store, q, g->begun_ms + until_ms, &g->arena, &page, why);
+        if (status == ST_OK && page.next.len > sizeof next)
+            status = fail_set(why, ST_TOO_LARGE, 0, "the store's mark of the next page is too long");
+        if (status != ST_OK) {
+            *more = clock_monotonic_ms() >= g->begun_ms + until_ms;
+            return *more ? ST_OK : status;
+        }
+        for (size_t i = 0; i < page.count; i++) {
+            if (!visit(context, &page.rows[i])) {
+                *more = true;
+                return ST_OK;
+            }
+        }
+        if (page.next.len)
+            memcpy(next, page.next.ptr, page.next.len);
+        q->next = (struct span){next, page.next.len};
+    } while (q->next.len);
+    return ST_OK;
+}
+
+/* --- alarms and quarantine ----------------------------------------------------------------------------------- */
+
+/* "2026-11-21-mail-parked" */
+static bool visit_alarm(void *context, const struct entity *row)
+{
+    struct status_facts *f = context;
+    char today[CLOCK_TEXT_BYTES];
+    const size_t day = sizeof "2026-11-21" - 1;
+    if (f->alarm_count == STATUS_ALARMS)
+        return false;
+    clock_iso_time(f->now_ms, today);
+    f->alarms[f->alarm_count].is_today = span_starts(row->row_key, span_cut(span_of(today), 0, day));
+    keep_name(f->alarms[f->alarm_count].name, sizeof f->alarms[0].name, span_from(row->row_key, day + 1));
+    f->alarm_count++;
+    return true;
+}
+
+static enum status look_at_alarms(struct gathering *g, struct fail *why)
+{
+    char yesterday[CLOCK_TEXT_BYTES];
+    bool more;
+    clock_iso_time(g->facts->now_ms - DAY_MS, yesterday);
+    struct query q = {
+        .table = TABLE_OPS,
+        .partition_key = SPAN_LIT(ALARMS_PARTITION),
+        .from = span_cut(span_of(yesterday), 0, sizeof "2026-11-21" - 1),
+        .to = SPAN_LIT("~"),
+        .select = "PartitionKey,RowKey,Timestamp",
+        .limit = PAGE_ROWS,
+    };
+    enum status status = walk(g, &q, MAILS_UNTIL_MS, visit_alarm, g->facts, &more, why);
+    g->facts->alarms_known = status == ST_OK && (!more || g->facts->alarm_count);
+    return status;
+}
+
+static bool visit_quarantined(void *context, const struct entity *row)
+{
+    struct status_facts *f = context;
+    if (f->quarantined.count == COUNT_MAX)
+        return false;
+    f->quarantined.count++;
+    f->quarantined_last_ms = entity_number(row, COLUMN_RECEIVED_TIME, row->timestamp_ms);
+    return true;
+}
+
+static enum status look_at_quarantine(struct gathering *g, struct fail *why)
+{
+    struct status_facts *f = g->facts;
+    struct query q = {
+        .table = TABLE_OPS,
+        .partition_key = SPAN_LIT(QUARANTINE_PARTITION),
+        .from = SPAN_LIT(QUARANTINE_KEY_FIRST),
+        .to = SPAN_LIT(QUARANTINE_KEY_END),
+        .select = "PartitionKey,RowKey,Timestamp,ReceivedTime",
+        .limit = PAGE_ROWS,
+    };
+    enum status status = walk(g, &q, MAILS_UNTIL_MS, visit_quarantined, f, &f->quarantined.more, why);
+    f->quarantine_known = status == ST_OK && (!f->quarantined.more || f->quarantined.count);
+    if (f->quarantined.more)
+        f->quarantined_last_ms = 0; /* it lies behind those that were counted */
+    return status;
+}
+
+/* --- offers, mails, leads ------------------------------------------------------------------------------------ */
+
+static bool visit_offer(void *context, const struct entity *row)
+{
+    struct gathering *g = context;
+    struct offer offer = offer_of_row(row);
+    if (g->offer_count == COUNT_MAX)
+        return false;
+    keep_name(g->offers[g->offer_count].name, sizeof g->offers[0].name, offer.partition);
+    g->offers[g->offer_count].last_ms = offer.last_ms;
+    g->offer_count++;
+    return true;
+}
+
+static int newest_first(const void *a, const void *b)
+{
+    const struct seen_offer *x = a, *y = b;
+    return x->last_ms == y->last_ms ? strcmp(x->name, y->name) : x->last_ms < y->last_ms ? 1 : -1;
+}
+
+static enum status read_directory(struct gathering *g, struct fail *why)
+{
+    struct query q = {
+        .table = TABLE_OPS,
+        .partition_key = SPAN_LIT(OFFERS_PARTITION),
+        .select = "PartitionKey,RowKey,Timestamp,LastLeadTime",
+        .limit = COUNT_MAX,
+    };
+    g->offers = calloc(COUNT_MAX, sizeof *g->offers);
+    if (!g->offers)
+        return fail_set(why, ST_NOMEM, 0, "no memory for the offers");
+    enum status status = walk(g, &q, MAILS_UNTIL_MS, visit_offer, g, &g->more_offers, why);
+    qsort(g->offers, g->offer_count, sizeof *g->offers, newest_first);
+    return status;
+}
+
+static bool visit_mail(void *context, const struct entity *row)
+{
+    struct status_facts *f = context;
+    struct mail_row mail;
+    if (mail_of_row(row, &mail, NULL) != ST_OK)
+        return true; /* the mailer logs such */
+    int64_t due_ms = mail.next_ms ? mail.next_ms : mail.received_ms;
+    if (mail.state == MAIL_STATE_WAITING && (f->mails_due_ms == 0 || due_ms < f->mails_due_ms))
+        f->mails_due_ms = due_ms;
+    f->mails[mail.state].count++;
+    return f->mails[MAIL_STATE_WAITING].count + f->mails[MAIL_STATE_CLAIMED].count +
+               f->mails[MAIL_STATE_SENDING].count + f->mails[MAIL_STATE_PARKED].count <
+           COUNT_MAX;
+}
+
+static enum status look_at_mails(struct gathering *g, struct fail *why)
+{
+    struct status_facts *f = g->facts;
+    enum status status = ST_OK;
+    bool more = g->more_offers;
+    size_t seen = 0;
+    for (; seen < g->offer_count && status == ST_OK && !more; seen++) {
+        struct query q = {
+            .table = TABLE_LEADS,
+            .partition_key = span_of(g->offers[seen].name),
+            .from = SPAN_LIT(MAIL_KEY_FIRST),
+            .to = SPAN_LIT(MAIL_KEY_END),
+            .select = "PartitionKey,RowKey,Timestamp,State,NextTime,ReceivedTime",
+            .limit = PAGE_ROWS,
+        };
+        status = walk(g, &q, MAILS_UNTIL_MS, visit_mail, f, &more, why);
+    }
+    f->mails_known = status == ST_OK;
+    for (size_t i = 0; i <= MAIL_STATE_PARKED; i++)
+        f->mails[i].more = more;
+    if (more)
+        (void)snprintf(f->unknown_why, sizeof f->unknown_why, "mails: looked into %zu of %zu%s offers", seen,
+                       g->offer_count, g->more_offers ? "+" : "");
+    return status;
+}
+
+static bool visit_lead(void *context, const struct entity *row)
+{
+    struct tally *tally = context;
+    (void)row;
+    if (tally->count == COUNT_MAX)
+        return false;
+    tally->count++;
+    return true;
+}
+
+/* Only offers that the directory says had one today are looked into. */
+static enum status count_leads(struct gathering *g, struct fail *why)
+{
+    struct status_facts *f = g->facts;
+    int64_t midnight_ms = f->now_ms - f->now_ms % DAY_MS;
+    enum status status = ST_OK;
+    f->lead_last_ms = g->offer_count ? g->offers[0].last_ms : 0;
+    f->offers_today.more = f->leads_today.more = g->more_offers;
+    for (size_t i = 0; i < g->offer_count && g->offers[i].last_ms >= midnight_ms && status == ST_OK; i++) {
+        struct offer_today today = {.last_ms = g->offers[i].last_ms};
+        struct query q = {
+            .table = TABLE_LEADS,
+            .partition_key = span_of(g->offers[i].name),
+            .from = SPAN_LIT("0"),
+            .to = SPAN_LIT("~"),
+            .since_column = COLUMN_RECEIVED_TIME,
+            .since_ms = midnight_ms,
+            .select = "PartitionKey,RowKey,Timestamp",
+            .limit = PAGE_ROWS,
+        };
+        status = walk(g, &q, ALL_UNTIL_MS, visit_lead, &today.leads, &today.leads.more, why);
+        memcpy(today.name, g->offers[i].name, sizeof today.name);
+        if (f->offers_today.count < STATUS_OFFERS)
+            f->offers[f->offers_today.count] = today;
+        f->offers_today.count++;
+        f->leads_today.count += today.leads.count;
+        f->leads_today.more = f->leads_today.more || today.leads.more;
+    }
+    f->leads_known = status == ST_OK;
+    return status;
+}
+
+/* --- the command --------------------------------------------------------------------------------------------- */
+
+static void look_into_store(struct gathering *g)
+{
+    struct fail why;
+    enum status status = look_at_alarms(g, &why);
+    if (status == ST_OK)
+        status = look_at_quarantine(g, &why);
+    if (status == ST_OK)
+        status = read_directory(g, &why);
+    if (status == ST_OK)
+        status = look_at_mails(g, &why);
+    if (status == ST_OK)
+        status = count_leads(g, &why);
+    if (status != ST_OK)
+        keep_text(g->facts->unknown_why, why.text);
+}
+
+static void gather(struct service *service, struct status_facts *facts)
+{
+    struct gathering g = {
+        .facts = facts,
+        .config = &service->config,
+        .begun_ms = clock_monotonic_ms(),
+        .arena = ARENA_INIT(LIMIT_COMMIT_ARENA),
+    };
+    *facts = (struct status_facts){.local_ms = clock_wall_ms()};
+    facts->now_ms = facts->local_ms;
+    look_at_spool(&g);
+    look_at_relay(&g);
+    if (ask_store(&g, service))
+        look_into_store(&g);
+    store_close(g.store);
+    free(g.offers);
+    arena_release(&g.arena);
+}
+
+/* A disk or a name server that hangs in a call of its own must not hang the monitoring. */
+static void give_up(int signal)
+{
+    static const char text[] = "LEADHOOK UNKNOWN: the status could not be found out in time\n";
+    (void)signal;
+    ssize_t written = write(STDOUT_FILENO, text, sizeof text - 1);
+    (void)written;
+    _exit(VERDICT_UNKNOWN);
+}
+
+static enum status report(const struct status_facts *facts, bool json, struct buf *out, struct fail *why)
+{
+    if (json) {
+        enum status status = status_json(facts, out, why);
+        buf_add_char(out, '\n');
+        return status;
+    }
+    struct buf line = BUF_INIT(STATUS_WHY_BYTES);
+    (void)status_judge(facts, &line);
+    status_add_line(out, buf_span(&line));
+    buf_release(&line);
+    status_screen(facts, out);
+    return buf_status(out, "the status", why);
+}
+
+int ctl_status_unknown(const char *reason)
+{
+    (void)printf("LEADHOOK %s: %s\n", verdict_name(VERDICT_UNKNOWN), reason);
+    return VERDICT_UNKNOWN;
+}
+
+int ctl_status(struct service *service, int argc, char **argv)
+{
+    struct status_facts facts;
+    struct buf out = BUF_INIT(64 * 1024), line = BUF_INIT(STATUS_WHY_BYTES);
+    struct fail why;
+    bool json = argc == 2 && strcmp(argv[1], "--json") == 0;
+    if (argc > 1 && !json) {
+        (void)fprintf(stderr, "usage: leadctl status [--json]\n");
+        return VERDICT_UNKNOWN;
+    }
+    (void)signal(SIGALRM, give_up);
+    (void)alarm(LAST_RESORT_S);
+    gather(service, &facts);
+    (void)alarm(0);
+    enum verdict verdict = status_judge(&facts, &line);
+    enum status status = report(&facts, json, &out, &why);
+    if (status == ST_OK && (fwrite(out.data, 1, out.len, stdout) != out.len || fflush(stdout) != 0))
+        status = fail_set(&why, ST_IO, errno, "cannot write the status");
+    if (status != ST_OK)
+        (void)fprintf(stderr, "leadctl: %s\n", why.text);
+    buf_release(&line);
+    buf_release(&out);
+    return status == ST_OK ? (int)verdict : VERDICT_UNKNOWN;
+}
