@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* L0 */
 #include "lib/base/clock.h"
@@ -12,6 +13,9 @@
 /* L6 */
 #include "lib/store/offers.h"
 #include "lib/store/quarantine.h"
+
+/* L7 */
+#include "lib/relay/relay_socket.h"
 
 enum {
     PAGE_ROWS = LIMIT_BATCH_OPERATIONS,
@@ -28,6 +32,7 @@ struct drain {
     struct spool *spool;
     struct store *current; /* the spool's current generation */
     unsigned int generation;
+    int hint_fd;
     bool was_spooling; /* since the spool was empty for the last time */
     bool audited;      /* the spool is empty, and its ledger was compared with it */
 };
@@ -285,8 +290,8 @@ static enum status drain_partition(struct page_work *w, size_t first, struct fai
         log_event(LOG_LEVEL_INFO, "table-works-again", NULL);
     if (any)
         w->way = BREAKER_CLOSED;
-    if (mail && d->options.on_mail)
-        d->options.on_mail(d->options.context, partition);
+    if (mail && d->hint_fd >= 0)
+        relay_hint(d->hint_fd, d->options.relay_socket, partition);
     return remove_settled(w, indexes, count, why);
 }
 
@@ -461,7 +466,10 @@ enum status drain_new(const struct drain_options *options, struct store *table, 
         return fail_set(why, ST_NOMEM, 0, "no memory for the drain");
     d->options = *options;
     d->table = table;
+    d->hint_fd = -1;
     enum status status = offers_new(&d->offers, why);
+    if (status == ST_OK && options->relay_socket)
+        status = relay_hint_open(&d->hint_fd, why);
     if (status == ST_OK)
         status = spool_open(&options->spool, &d->spool, why);
     if (status != ST_OK) {
@@ -479,5 +487,7 @@ void drain_free(struct drain *drain)
     store_close(drain->current);
     spool_close(drain->spool);
     offers_free(drain->offers);
+    if (drain->hint_fd >= 0)
+        (void)close(drain->hint_fd);
     free(drain);
 }

@@ -23,10 +23,10 @@ struct drain_options {
     struct lead_rules rules; /* borrowed */
     bool raises_alarms;
     const _Atomic bool *stop; /* may be NULL */
-    /* For metrics and hints; each may be NULL. */
-    void (*on_drained)(void *context, size_t leads);
-    void (*on_lost)(void *context, uint64_t leads);
-    void (*on_mail)(void *context, const char *partition); /* mail rows were written there */
+    const char *relay_socket; /* where the mailer is told of new mail; NULL: nowhere */
+    /* For metrics; each may be NULL. */
+    void (*on_drained)(void *context, size_t rows);
+    void (*on_lost)(void *context, uint64_t rows);
     void *context;
 };
 

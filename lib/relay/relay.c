@@ -1,4 +1,4 @@
-/* The relay looks into the offers that had a lead in the last days at every
+/* The mailer's role looks into the offers that had a lead in the last days at every
  * pass, and into all of them when it begins and once a day; a hint makes it look
  * into one partition at once.  Mails wait at most five days, so "the last days"
  * are six.
@@ -30,18 +30,34 @@ enum {
     OWNER_TEXT = 32,
     LOCK_RETRY_MS = 2000,  /* how soon another process takes over from a dead relay */
     STORE_RETRY_MS = 5000, /* after the store failed */
+    DRAIN_LOOK_MS = 1000,  /* between looks into the spool: a read of a local file */
+    WATCH_LOOK_MS = 10000, /* between looks for alarms */
+    LOG_AGAIN_MS = 600000, /* the same failure is logged again after this */
     HINTS_AT_ONCE = 64,
     HINTS_SUSPICIOUS = 8, /* the kernel queues about ten datagrams: with so many, some may have been lost */
     OFFERS_WAIT_MS = 30000,
     RELAY_STACK_BYTES = 1024 * 1024 /* libcurl and OpenSSL run on it */
 };
-#define RECENT_MS (6 * 24 * 60 * 60 * 1000LL)
-#define DAILY_MS  (24 * 60 * 60 * 1000LL)
+#define RECENT_MS (6 * CLOCK_DAY_MS)
+
+enum role_name { ROLE_MAILER, ROLE_DRAIN, ROLE_WATCH, ROLE_COUNT };
+
+struct role {
+    struct relay *relay;
+    const char *name;
+    enum status (*serve)(struct relay *relay, struct fail *why); /* until the stop or a failure */
+    pthread_t thread;
+    bool started;
+    int64_t logged_ms;
+    char logged[sizeof(((struct fail *)0)->text)];
+};
 
 struct relay {
     struct relay_options options;
     pthread_t thread;
-    int wake_fd;
+    struct role roles[ROLE_COUNT];
+    struct relay_socket socket;
+    int wake_fd; /* readable for good once the relay shall stop */
     _Atomic bool stop;
     pthread_mutex_t lock; /* of has_ended */
     pthread_cond_t ended;
@@ -94,12 +110,27 @@ static enum status pass_offers(struct mailer *mailer, struct store *store, int64
     return status;
 }
 
-/* Waits for a hint, the stop or the time. */
-static void wait_for_event(const struct relay *r, const struct relay_socket *socket, int64_t wait_ms)
+/* Waits for the time or the stop. */
+static void wait_for_stop(const struct relay *r, int64_t wait_ms)
 {
-    struct pollfd fds[2] = {{.fd = r->wake_fd, .events = POLLIN}, {.fd = socket->fd, .events = POLLIN}};
-    if (wait_ms > (int64_t)WAIT_RELAY_PASS_MS)
-        wait_ms = WAIT_RELAY_PASS_MS;
+    struct pollfd wake = {.fd = r->wake_fd, .events = POLLIN};
+    if (!atomic_load(&r->stop))
+        (void)poll(&wake, 1, (int)wait_ms); /* an error is like a time-out: look around */
+}
+
+static int64_t pass_interval_ms(void)
+{
+    return clock_long_wait_ms(WAIT_RELAY_PASS_MS);
+}
+
+/* --- mails --------------------------------------------------------------------------------------------------- */
+
+/* Waits for a hint, the stop or the time. */
+static void wait_for_hint(const struct relay *r, int64_t wait_ms)
+{
+    struct pollfd fds[2] = {{.fd = r->wake_fd, .events = POLLIN}, {.fd = r->socket.fd, .events = POLLIN}};
+    if (wait_ms > pass_interval_ms())
+        wait_ms = pass_interval_ms();
     (void)poll(fds, 2, (int)wait_ms); /* an error is like a time-out: look around */
 }
 
@@ -123,18 +154,16 @@ static enum status pass_hints(struct mailer *mailer, const struct relay_socket *
     return status;
 }
 
-/* While the lock is ours. */
-static enum status work(struct relay *r, const struct relay_socket *socket, struct store *store,
-                        struct mailer *mailer, struct fail *why)
+static enum status mail(struct relay *r, struct store *store, struct mailer *mailer, struct fail *why)
 {
     int64_t passed_ms = 0, all_passed_ms = 0; /* monotonic; 0: not yet */
     while (!atomic_load(&r->stop)) {
         int64_t now = clock_monotonic_ms();
         bool many = false;
-        enum status status = pass_hints(mailer, socket, &many, why);
-        if (status == ST_OK && (many || passed_ms == 0 || now - passed_ms >= WAIT_RELAY_PASS_MS ||
+        enum status status = pass_hints(mailer, &r->socket, &many, why);
+        if (status == ST_OK && (many || passed_ms == 0 || now - passed_ms >= pass_interval_ms() ||
                                 mailer_due_in_ms(mailer) == 0)) {
-            bool all = all_passed_ms == 0 || now - all_passed_ms >= DAILY_MS;
+            bool all = all_passed_ms == 0 || now - all_passed_ms >= CLOCK_DAY_MS;
             mailer_forget_due(mailer);
             status = pass_offers(mailer, store, all ? 0 : store_now_ms(store) - RECENT_MS, &r->stop, why);
             if (status == ST_OK) {
@@ -144,13 +173,12 @@ static enum status work(struct relay *r, const struct relay_socket *socket, stru
         }
         if (status != ST_OK)
             return status;
-        wait_for_event(r, socket, mailer_due_in_ms(mailer));
+        wait_for_hint(r, mailer_due_in_ms(mailer));
     }
     return ST_OK;
 }
 
-/* Opens what the relay needs and works until the stop or a failure. */
-static enum status serve(struct relay *r, const struct relay_socket *socket, struct fail *why)
+static enum status serve_mails(struct relay *r, struct fail *why)
 {
     struct store *store = NULL;
     struct mailer *mailer = NULL;
@@ -158,32 +186,142 @@ static enum status serve(struct relay *r, const struct relay_socket *socket, str
     if (status == ST_OK)
         status = mailer_new(&r->options.mailer, store, &mailer, why);
     if (status == ST_OK)
-        status = work(r, socket, store, mailer, why);
+        status = mail(r, store, mailer, why);
     mailer_free(mailer);
     store_close(store);
     return status;
 }
 
+/* --- the spool ----------------------------------------------------------------------------------------------- */
+
+static enum status serve_drain(struct relay *r, struct fail *why)
+{
+    struct store *store = NULL;
+    struct drain *drain = NULL;
+    uint64_t left;
+    enum status status = r->options.open(r->options.context, &store, why);
+    if (status == ST_OK)
+        status = drain_new(&r->options.drain, store, &drain, why);
+    while (status == ST_OK && !atomic_load(&r->stop)) {
+        status = drain_pass(drain, &left, why);
+        if (status == ST_OK)
+            wait_for_stop(r, DRAIN_LOOK_MS);
+    }
+    drain_free(drain);
+    store_close(store);
+    return status;
+}
+
+/* --- alarms -------------------------------------------------------------------------------------------------- */
+
+/* The alarms of the table and, where there is a spool, of its current generation. */
+static enum status pass_watch(const struct relay_options *options, struct watch *watch, struct store *store,
+                              struct fail *why)
+{
+    struct spool *spool = NULL;
+    struct store *local = NULL;
+    unsigned int generation;
+    if (options->drain.spool.path && spool_open(&options->drain.spool, &spool, why) == ST_OK &&
+        spool_open_current(spool, &local, &generation, why) != ST_OK)
+        local = NULL; /* the drain's role says what is wrong with it */
+    enum status status = watch_pass(watch, store, local, why);
+    store_close(local);
+    spool_close(spool);
+    return status;
+}
+
+static enum status serve_watch(struct relay *r, struct fail *why)
+{
+    struct store *store = NULL;
+    struct watch *watch = NULL;
+    enum status status = r->options.open(r->options.context, &store, why);
+    if (status == ST_OK)
+        status = watch_new(&r->options.watch, &watch, why);
+    while (status == ST_OK && !atomic_load(&r->stop)) {
+        status = pass_watch(&r->options, watch, store, why);
+        int64_t due_ms = watch_due_in_ms(watch);
+        int64_t look_ms = clock_long_wait_ms(WATCH_LOOK_MS);
+        if (status == ST_OK)
+            wait_for_stop(r, due_ms < look_ms ? due_ms : look_ms);
+    }
+    watch_free(watch);
+    store_close(store);
+    return status;
+}
+
+/* --- threads ------------------------------------------------------------------------------------------------- */
+
+/* A failure that lasts is logged when it begins and now and then. */
+static void log_role_failure(struct role *role, const struct fail *why)
+{
+    int64_t now = clock_monotonic_ms();
+    if (strcmp(role->logged, why->text) == 0 && now - role->logged_ms < LOG_AGAIN_MS)
+        return;
+    log_failure(LOG_LEVEL_ERROR, "relay-failed", why, "role=%s", role->name);
+    memcpy(role->logged, why->text, sizeof role->logged);
+    role->logged_ms = now;
+}
+
+static void *run_role(void *context)
+{
+    struct role *role = context;
+    while (!atomic_load(&role->relay->stop)) {
+        struct fail why;
+        if (role->serve(role->relay, &why) != ST_OK)
+            log_role_failure(role, &why);
+        wait_for_stop(role->relay, STORE_RETRY_MS);
+    }
+    return NULL;
+}
+
+static int start_thread(pthread_t *thread, void *(*run)(void *), void *context)
+{
+    pthread_attr_t attributes;
+    (void)pthread_attr_init(&attributes);
+    (void)pthread_attr_setstacksize(&attributes, RELAY_STACK_BYTES);
+    int error = pthread_create(thread, &attributes, run, context);
+    (void)pthread_attr_destroy(&attributes);
+    return error;
+}
+
+/* While the lock is ours: starts the roles that there are and waits for their end. */
+static void work(struct relay *r)
+{
+    for (size_t i = 0; i < ROLE_COUNT; i++) {
+        struct role *role = &r->roles[i];
+        if (!role->serve)
+            continue;
+        int error = start_thread(&role->thread, run_role, role);
+        role->started = error == 0;
+        if (error != 0) {
+            struct fail why;
+            (void)fail_set(&why, ST_IO, error, "cannot start a relay thread");
+            log_role_failure(role, &why);
+        }
+    }
+    while (!atomic_load(&r->stop))
+        wait_for_stop(r, -1);
+    for (size_t i = 0; i < ROLE_COUNT; i++) {
+        if (r->roles[i].started)
+            (void)pthread_join(r->roles[i].thread, NULL);
+    }
+}
+
 static void *run(void *context)
 {
     struct relay *r = context;
-    struct relay_socket socket = RELAY_SOCKET_CLOSED;
+    struct role lock = {.relay = r, .name = "lock"};
+    r->socket = RELAY_SOCKET_CLOSED;
     while (!atomic_load(&r->stop)) {
         struct fail why;
-        int64_t wait_ms = LOCK_RETRY_MS;
-        enum status status =
-            socket.lock_fd < 0 ? relay_socket_claim(r->options.socket_path, &socket, &why) : ST_OK;
+        enum status status = relay_socket_claim(r->options.socket_path, &r->socket, &why);
         if (status == ST_OK)
-            status = serve(r, &socket, &why);
-        if (status != ST_OK && status != ST_EXISTS) {
-            log_failure(LOG_LEVEL_ERROR, "relay-failed", &why, NULL);
-            wait_ms = STORE_RETRY_MS;
-        }
-        struct pollfd wake = {.fd = r->wake_fd, .events = POLLIN};
-        if (!atomic_load(&r->stop))
-            (void)poll(&wake, 1, (int)wait_ms);
+            work(r);
+        else if (status != ST_EXISTS)
+            log_role_failure(&lock, &why);
+        wait_for_stop(r, LOCK_RETRY_MS);
     }
-    relay_socket_release(&socket);
+    relay_socket_release(&r->socket);
     (void)pthread_mutex_lock(&r->lock);
     r->has_ended = true;
     (void)pthread_cond_signal(&r->ended);
@@ -211,6 +349,19 @@ static void relay_free(struct relay *r)
     free(r);
 }
 
+/* Fills in what the relay knows itself. */
+static void complete(struct relay_options *options, const char *owner, const _Atomic bool *stop)
+{
+    options->mailer.owner = span_of(owner);
+    options->mailer.stop = stop;
+    options->mailer.transport.stop = stop;
+    options->drain.stop = stop;
+    options->drain.relay_socket = options->mails_leads ? options->socket_path : NULL;
+    options->watch.owner = span_of(owner);
+    options->watch.stop = stop;
+    options->watch.transport.stop = stop;
+}
+
 enum status relay_start(const struct relay_options *options, struct relay **relay, struct fail *why)
 {
     struct relay *r = calloc(1, sizeof *r);
@@ -218,21 +369,24 @@ enum status relay_start(const struct relay_options *options, struct relay **rela
         return fail_set(why, ST_NOMEM, 0, "no memory for the relay");
     init_ended(r);
     r->options = *options;
-    r->options.mailer.stop = &r->stop;
-    r->options.mailer.transport.stop = &r->stop;
+    for (size_t i = 0; i < ROLE_COUNT; i++)
+        r->roles[i].relay = r;
+    if (options->mails_leads)
+        r->roles[ROLE_MAILER] = (struct role){.relay = r, .name = "mailer", .serve = serve_mails};
+    if (options->drain.spool.path)
+        r->roles[ROLE_DRAIN] = (struct role){.relay = r, .name = "drain", .serve = serve_drain};
+    if (options->watch.recipient_count > 0)
+        r->roles[ROLE_WATCH] = (struct role){.relay = r, .name = "watch", .serve = serve_watch};
     r->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     enum status status = r->wake_fd >= 0 ? name_owner(options->socket_path, r->owner, why)
                                          : fail_set(why, ST_IO, errno, "cannot make an event descriptor");
+    int error = 0;
     if (status == ST_OK) {
-        pthread_attr_t attributes;
-        r->options.mailer.owner = span_of(r->owner);
-        (void)pthread_attr_init(&attributes);
-        (void)pthread_attr_setstacksize(&attributes, RELAY_STACK_BYTES);
-        int error = pthread_create(&r->thread, &attributes, run, r);
-        (void)pthread_attr_destroy(&attributes);
-        if (error != 0)
-            status = fail_set(why, ST_IO, error, "cannot start the relay thread");
+        complete(&r->options, r->owner, &r->stop);
+        error = start_thread(&r->thread, run, r);
     }
+    if (error != 0)
+        status = fail_set(why, ST_IO, error, "cannot start the relay thread");
     if (status != ST_OK) {
         relay_free(r);
         return status;
@@ -267,27 +421,72 @@ bool relay_stop(struct relay *relay, int64_t wait_ms)
     return true;
 }
 
+static enum status drain_once(const struct relay_options *options, struct store *store, bool *waiting,
+                              struct fail *why)
+{
+    struct drain *drain = NULL;
+    uint64_t left = 0;
+    enum status status = drain_new(&options->drain, store, &drain, why);
+    if (status == ST_OK)
+        status = drain_pass(drain, &left, why);
+    *waiting = *waiting || left > 0;
+    drain_free(drain);
+    return status;
+}
+
+static enum status mail_once(const struct relay_options *options, struct store *store, bool *waiting,
+                             struct fail *why)
+{
+    struct mailer *mailer = NULL;
+    enum status status = mailer_new(&options->mailer, store, &mailer, why);
+    if (status == ST_OK)
+        status = pass_offers(mailer, store, 0, options->mailer.stop, why);
+    *waiting = *waiting || (status == ST_OK && mailer_due_in_ms(mailer) != INT64_MAX);
+    mailer_free(mailer);
+    return status;
+}
+
+static enum status watch_once(const struct relay_options *options, struct store *store, bool *waiting,
+                              struct fail *why)
+{
+    struct watch *watch = NULL;
+    enum status status = watch_new(&options->watch, &watch, why);
+    if (status == ST_OK)
+        status = pass_watch(options, watch, store, why);
+    *waiting = *waiting || (status == ST_OK && watch_due_in_ms(watch) != INT64_MAX);
+    watch_free(watch);
+    return status;
+}
+
 enum status relay_once(const struct relay_options *options, bool *waiting, struct fail *why)
 {
     struct relay_socket socket = RELAY_SOCKET_CLOSED;
+    struct relay_options completed = *options;
     struct store *store = NULL;
-    struct mailer *mailer = NULL;
-    struct mailer_options mailer_options = options->mailer;
     char owner[OWNER_TEXT + 1];
+    struct fail failed;
+    *waiting = false;
     enum status status = relay_socket_claim(options->socket_path, &socket, why);
     if (status == ST_OK)
         status = name_owner(options->socket_path, owner, why);
     if (status == ST_OK)
         status = options->open(options->context, &store, why);
     if (status == ST_OK) {
-        mailer_options.owner = span_of(owner);
-        status = mailer_new(&mailer_options, store, &mailer, why);
+        complete(&completed, owner, options->mailer.stop);
+        /* Each role has its turn, whatever becomes of the others; the first failure is told. */
+        enum status (*const turns[])(const struct relay_options *, struct store *, bool *, struct fail *) = {
+            options->drain.spool.path ? drain_once : NULL,
+            options->mails_leads ? mail_once : NULL,
+            options->watch.recipient_count > 0 ? watch_once : NULL,
+        };
+        for (size_t i = 0; i < sizeof turns / sizeof turns[0]; i++) {
+            enum status turn = turns[i] ? turns[i](&completed, store, waiting, &failed) : ST_OK;
+            if (turn != ST_OK && status == ST_OK) {
+                status = turn;
+                *why = failed;
+            }
+        }
     }
-    if (status == ST_OK)
-        status = pass_offers(mailer, store, 0, mailer_options.stop, why);
-    if (status == ST_OK)
-        *waiting = mailer_due_in_ms(mailer) != INT64_MAX;
-    mailer_free(mailer);
     store_close(store);
     relay_socket_release(&socket);
     return status;

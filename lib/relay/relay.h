@@ -1,18 +1,26 @@
-/* relay.h - the host's relay: one process at a time sends the mails of the store.
+/* relay.h - the host's relay: one process at a time sends mails, drains the spool and mails alarms.
  *
  * Every leadhook process runs a relay thread; the one that holds the relay lock
- * works, the others look now and then whether it has become free.
+ * works, with a thread and a store connection for each of its three roles, so
+ * that a slow mail server holds up no lead and no alarm.  The others look now
+ * and then whether the lock has become free.
  */
 #ifndef LEAD_RELAY_H
 #define LEAD_RELAY_H
 
+#include "lib/relay/drain.h"
 #include "lib/relay/mailer.h"
+#include "lib/relay/watch.h"
 
 struct relay_options {
     enum status (*open)(void *context, struct store **store, struct fail *why); /* one connection */
     void *context;
-    struct mailer_options mailer; /* owner and stop are filled in here */
     const char *socket_path;
+    bool mails_leads; /* else the mailer's options are not looked at */
+    struct mailer_options mailer;
+    struct drain_options drain; /* without a path of a spool there is nothing to drain */
+    struct watch_options watch; /* without recipients nobody is told of alarms */
+    /* In all of them owner, stop and relay_socket are filled in here. */
 };
 
 struct relay;
@@ -27,7 +35,7 @@ MUST_CHECK enum status relay_start(const struct relay_options *options, struct r
  * point to.  NULL is allowed. */
 MUST_CHECK bool relay_stop(struct relay *relay, int64_t wait_ms);
 
-/* One pass over all offers in the calling thread, for `leadctl relay --once`.
+/* One pass of every role in the calling thread, for `leadctl relay --once`.
  * ST_EXISTS: another process is this host's relay.  *waiting: whether something
  * was left for later. */
 MUST_CHECK enum status relay_once(const struct relay_options *options, bool *waiting, struct fail *why);
