@@ -72,7 +72,7 @@ static const struct setting SETTINGS[] = {
      "e-mail domains whose leads are kept without personal data, such as `.edu`"},
     {AT(quarantine_per_day), KIND_NUMBER, "500",
      "payloads kept in quarantine for a key in a day; what comes over it is refused with 429", 1, 1000000},
-    {AT(alarm_to), KIND_TEXT, "", "address for the operator's alarms"},
+    {AT(alarm_to), KIND_TEXT, "", "addresses for the operator's alarms, separated by commas"},
 };
 enum { SETTING_COUNT = sizeof SETTINGS / sizeof SETTINGS[0] };
 
@@ -392,31 +392,29 @@ static void choose_relay_socket(struct reader *r)
     check_socket_path(r, "relay_socket", c->relay_socket);
 }
 
-static void check_recipients(struct reader *r)
+/* The addresses of a list, for envelopes. */
+static void check_recipients(struct reader *r, const char *name, const char *list,
+                             struct span recipients[LIMIT_RECIPIENTS], size_t *count)
 {
-    struct config *c = r->config;
-    struct span rest = span_of(c->mail_to), part;
+    struct span rest = span_of(list), part;
     struct fail why;
     while (span_next(&rest, ',', &part)) {
         struct mail_address address;
         part = span_trim(part);
-        if (c->recipient_count == LIMIT_RECIPIENTS) {
-            mistake(r, "mail_to", "has more than %u recipients", LIMIT_RECIPIENTS);
+        if (*count == LIMIT_RECIPIENTS) {
+            mistake(r, name, "has more than %u recipients", LIMIT_RECIPIENTS);
             return;
         }
         if (mail_address_parse(part, &address, &why) != ST_OK)
-            mistake(r, "mail_to", "%s", why.text);
+            mistake(r, name, "%s", why.text);
         else
-            c->recipients[c->recipient_count++] = address.address;
+            recipients[(*count)++] = address.address;
     }
-    if (c->mail_on && !c->mail_to)
-        mistake(r, "mail_to", "is needed when mail_url is not 'off'");
 }
 
 static void check_mail(struct reader *r)
 {
     struct config *c = r->config;
-    struct mail_address alarm_to;
     struct fail why;
     c->mail_on = !span_eq(span_of(c->mail_url), SPAN_LIT("off"));
     if (span_eq(span_of(c->notify_detail), SPAN_LIT("summary")))
@@ -428,9 +426,10 @@ static void check_mail(struct reader *r)
         mistake(r, "mail_tls", "must be 'required' or 'off'");
     if (c->mail_from && mail_address_parse(span_of(c->mail_from), &c->from, &why) != ST_OK)
         mistake(r, "mail_from", "%s", why.text);
-    if (c->alarm_to && mail_address_parse(span_of(c->alarm_to), &alarm_to, &why) != ST_OK)
-        mistake(r, "alarm_to", "%s", why.text);
-    check_recipients(r);
+    check_recipients(r, "alarm_to", c->alarm_to, c->alarm_recipients, &c->alarm_recipient_count);
+    check_recipients(r, "mail_to", c->mail_to, c->recipients, &c->recipient_count);
+    if (c->mail_on && !c->mail_to)
+        mistake(r, "mail_to", "is needed when mail_url is not 'off'");
     if (!c->mail_on)
         return;
     if (!c->mail_from)

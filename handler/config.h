@@ -55,6 +55,8 @@ struct config {
     struct mail_address from;
     struct span recipients[LIMIT_RECIPIENTS];
     size_t recipient_count;
+    struct span alarm_recipients[LIMIT_RECIPIENTS];
+    size_t alarm_recipient_count;
     enum mail_detail detail;
 };
 

@@ -239,6 +239,12 @@ static const struct {
     {"mail: 17 recipients",
      SPAN_LIT("mail_to = a@b,a@b,a@b,a@b,a@b,a@b,a@b,a@b,a@b,a@b,a@b,a@b,a@b,a@b,a@b,a@b,a@b\n"),
      "F:2: setting 'mail_to': has more than 16 recipients\n"},
+    {"alarms: two recipients", SPAN_LIT("alarm_to = Ops <a@b>, c@d\n"), ""},
+    {"alarms: a bad one among them", SPAN_LIT("alarm_to = a@b,c\n"),
+     "F:2: setting 'alarm_to': not a mail address: one of the form name@example.com is needed\n"},
+    {"alarms: 17 recipients",
+     SPAN_LIT("alarm_to = a@b,a@b,a@b,a@b,a@b,a@b,a@b,a@b,a@b,a@b,a@b,a@b,a@b,a@b,a@b,a@b,a@b\n"),
+     "F:2: setting 'alarm_to': has more than 16 recipients\n"},
     {"detail", SPAN_LIT("notify_detail = some\n"),
      "F:2: setting 'notify_detail': must be 'full' or 'summary'\n"},
     {"withhold", SPAN_LIT("withhold_domains = .edu, Example.org,a-b.c1\n"), ""},
@@ -308,7 +314,8 @@ static void test_values(void **state)
     const struct config *c = &f->config;
     expect_ok(f, "keys_file=/k\nlisten = /run/l\nlisten_mode = 0600\nlisten_group = www-data\nthreads=3\n"
                  "store = table\ntable_connection = " CONNECTION "\ntable_name = Leads2\n" MAIL
-                 "mail_user = me\nmail_password = pass word # no comment\nnotify_detail = summary\n");
+                 "mail_user = me\nmail_password = pass word # no comment\nnotify_detail = summary\n"
+                 "alarm_to = ops@example.com, Night Watch <night@example.com>\n");
     assert_string_equal(c->listen, "/run/l");
     assert_int_equal(c->listen_mode, 0600);
     assert_string_equal(c->listen_group, "www-data");
@@ -322,6 +329,9 @@ static void test_values(void **state)
     assert_int_equal(c->recipient_count, 1);
     assert_true(span_eq(c->recipients[0], SPAN_LIT("b@example.com")));
     assert_true(span_eq(c->from.address, SPAN_LIT("a@example.com")));
+    assert_int_equal(c->alarm_recipient_count, 2);
+    assert_true(span_eq(c->alarm_recipients[0], SPAN_LIT("ops@example.com")));
+    assert_true(span_eq(c->alarm_recipients[1], SPAN_LIT("night@example.com")));
 
     struct mail_settings mail = config_mail(c);
     assert_true(span_eq(mail.url, SPAN_LIT("smtp://example.com:587")));
