@@ -7,9 +7,8 @@
 #ifndef LEAD_ALARMS_H
 #define LEAD_ALARMS_H
 
+#include "lib/store/rows.h"
 #include "lib/store/store.h"
-
-#define ALARMS_PARTITION "alarms"
 
 enum alarm {
     ALARM_SPOOLING,        /* the table does not take leads: they go to the spool */
@@ -27,9 +26,22 @@ enum alarm {
 /* "spooling", "spool-drained", ...: constant words, for rows, logs and subjects. */
 const char *alarm_name(enum alarm alarm);
 
+/* What a person is told about an event, whoever raised it. */
+struct alarm_words {
+    const char *title; /* one line, for a subject */
+    const char *meaning;
+    const char *action; /* what to do; one step per line */
+};
+
+/* Of an event by its name; another version's event gets words that fit any. */
+struct alarm_words alarm_words(struct span name);
+
 /* Durably raises the alarm for today (the store's clock).  text says what
- * happened and what to do: no secret, no personal data, at most
- * LIMIT_ALARM_TEXT_BYTES.  ST_OK: it was not there before.  ST_EXISTS: it was. */
+ * happened, beyond what alarm_words says of any such event: no secret, no
+ * personal data, lines that end in \n; control characters become visible, and
+ * what is over LIMIT_ALARM_TEXT_BYTES is cut off.  ST_OK: it was not there
+ * before.  ST_EXISTS: it was; nothing is changed then.  Every call is a write
+ * to the store, so callers remember what they have raised. */
 MUST_CHECK enum status alarm_raise(struct store *store, enum alarm alarm, const char *text,
                                    int64_t deadline_ms, struct fail *why);
 

@@ -9,11 +9,20 @@
 #include "lib/base/crypto.h"
 #include "lib/base/encode.h"
 
+enum { ALARM_DAY_TEXT = 10 /* "2026-11-21" */, ALARM_EVENT_TEXT = 40, ALARM_COUNT_MAX = 1000 };
+
 static const char *const STATE_NAMES[] = {
     [MAIL_STATE_WAITING] = "waiting",
     [MAIL_STATE_CLAIMED] = "claimed",
     [MAIL_STATE_SENDING] = "sending",
     [MAIL_STATE_PARKED] = "parked",
+};
+
+static const char *const ALARM_STATE_NAMES[] = {
+    [ALARM_STATE_WAITING] = "waiting",
+    [ALARM_STATE_CLAIMED] = "claimed",
+    [ALARM_STATE_SENT] = "sent",
+    [ALARM_STATE_SETTLED] = "settled",
 };
 
 /* A short text made of parts, in the arena; blank without memory. */
@@ -481,6 +490,101 @@ bool row_of_quota(struct entity *row, struct span key_name, int64_t day, int32_t
 int32_t quota_used(const struct entity *row)
 {
     return (int32_t)entity_number(row, "Used", 0);
+}
+
+struct span alarm_day(int64_t wall_ms, struct arena *arena)
+{
+    char time[CLOCK_TEXT_BYTES];
+    struct span day;
+    clock_iso_time(wall_ms, time);
+    return arena_copy(arena, (struct span){time, ALARM_DAY_TEXT}, &day) ? day : span_empty();
+}
+
+static void add_alarm_state(struct entity *row, const struct alarm_row *alarm)
+{
+    entity_add_text(row, "State", span_of(ALARM_STATE_NAMES[alarm->state]));
+    /* A dash, because merging cannot remove a column. */
+    entity_add_text(row, "Owner", alarm->owner.len ? alarm->owner : SPAN_LIT("-"));
+    entity_add_int(row, "Tries", alarm->tries);
+    entity_add_int(row, "Ambiguous", alarm->ambiguous);
+    entity_add_time(row, "NextTime", alarm->next_ms);
+    entity_add_text(row, "SentTo", alarm->sent_to);
+    entity_add_text(row, "Error", alarm->error.len ? alarm->error : SPAN_LIT("-"));
+}
+
+bool row_of_alarm(struct entity *row, const struct alarm_row *alarm, struct arena *arena)
+{
+    const struct span parts[] = {alarm->day, SPAN_LIT("-"), alarm->event};
+    struct span key = join(arena, parts, 3);
+    if (!key.len || !entity_init(row, SPAN_LIT(ALARMS_PARTITION), key, arena))
+        return false;
+    entity_add_text(row, "Event", alarm->event);
+    entity_add_text(row, "Text", alarm->text);
+    entity_add_text(row, "Host", alarm->host);
+    entity_add_time(row, COLUMN_RECEIVED_TIME, alarm->received_ms);
+    add_alarm_state(row, alarm);
+    return true;
+}
+
+bool row_of_alarm_state(struct entity *row, const struct entity *old, const struct alarm_row *alarm,
+                        struct arena *arena)
+{
+    if (!entity_init(row, old->partition_key, old->row_key, arena))
+        return false;
+    row->etag = old->etag;
+    add_alarm_state(row, alarm);
+    return true;
+}
+
+/* Whether the key is "<day>-<event>" with nothing in it that could not stand in a header. */
+static bool is_alarm_key(struct span key)
+{
+    struct span digits = SPAN_LIT("0123456789"), letters = SPAN_LIT("abcdefghijklmnopqrstuvwxyz0123456789-");
+    const size_t event_at = ALARM_DAY_TEXT + 1;
+    if (key.len <= event_at || key.len > event_at + ALARM_EVENT_TEXT || key.ptr[ALARM_DAY_TEXT] != '-')
+        return false;
+    for (size_t i = 0; i < key.len; i++) {
+        bool dash = i == 4 || i == 7;
+        if (i < ALARM_DAY_TEXT && (dash ? key.ptr[i] != '-' : span_find(digits, key.ptr[i]) == SPAN_NONE))
+            return false;
+        if (i >= event_at && span_find(letters, key.ptr[i]) == SPAN_NONE)
+            return false;
+    }
+    return true;
+}
+
+/* People may edit rows: what is counted on from here is no negative and no huge number. */
+static int32_t small_count(const struct entity *row, const char *name)
+{
+    int64_t count = entity_number(row, name, 0);
+    return count < 0 ? 0 : count > ALARM_COUNT_MAX ? ALARM_COUNT_MAX : (int32_t)count;
+}
+
+enum status alarm_of_row(const struct entity *row, struct alarm_row *alarm, struct fail *why)
+{
+    if (!is_alarm_key(row->row_key))
+        return fail_set(why, ST_INVALID, 0, "a row among the alarms has a key of another form");
+    *alarm = (struct alarm_row){
+        .day = span_cut(row->row_key, 0, ALARM_DAY_TEXT),
+        .event = span_from(row->row_key, ALARM_DAY_TEXT + 1),
+        .text = entity_text(row, "Text"),
+        .host = entity_text(row, "Host"),
+        .received_ms = entity_number(row, COLUMN_RECEIVED_TIME, row->timestamp_ms),
+        .owner = entity_text(row, "Owner"),
+        .tries = small_count(row, "Tries"),
+        .ambiguous = small_count(row, "Ambiguous"),
+        .next_ms = entity_number(row, "NextTime", 0),
+        .sent_to = entity_text(row, "SentTo"),
+        .error = entity_text(row, "Error"),
+    };
+    struct span state = entity_text(row, "State");
+    for (enum alarm_state s = ALARM_STATE_WAITING; s <= ALARM_STATE_SETTLED; s++) {
+        if (span_eq(state, span_of(ALARM_STATE_NAMES[s]))) {
+            alarm->state = s;
+            return ST_OK;
+        }
+    }
+    return fail_set(why, ST_INVALID, 0, "an alarm's row has an unknown state");
 }
 
 bool row_of_offer(struct entity *row, const struct offer *offer, struct arena *arena)

@@ -169,6 +169,41 @@ MUST_CHECK bool row_of_salvaged(struct entity *row, unsigned int generation, uin
 #define LOST_PARTITION "lost"
 MUST_CHECK bool row_of_lost(struct entity *row, struct span key, bool is_lead, struct arena *arena);
 
+/* Alarms: one row per event and day, "<YYYY-MM-DD>-<event>".  lib/store/alarms.h raises them. */
+#define ALARMS_PARTITION "alarms"
+
+enum alarm_state {
+    ALARM_STATE_WAITING,
+    ALARM_STATE_CLAIMED, /* someone is mailing it */
+    ALARM_STATE_SENT,
+    ALARM_STATE_SETTLED /* in a spool only: mailed, and the store of record knows it */
+};
+
+struct alarm_row {
+    struct span day;   /* UTC, of the store's clock */
+    struct span event; /* a word of lower-case letters, digits and '-' */
+    struct span text;  /* what happened */
+    struct span host;  /* where */
+    int64_t received_ms;
+    enum alarm_state state;
+    struct span owner;   /* who claimed it */
+    int32_t tries;       /* definite failures so far */
+    int32_t ambiguous;   /* attempts whose outcome is not known */
+    int64_t next_ms;     /* not before, by the store's clock */
+    struct span sent_to; /* whom it has reached: addresses separated by commas */
+    struct span error;   /* why the last attempt failed */
+};
+
+/* The whole row of an alarm. */
+MUST_CHECK bool row_of_alarm(struct entity *row, const struct alarm_row *alarm, struct arena *arena);
+/* Changes of an alarm's life: state, owner, counters, time, reached addresses and error. */
+MUST_CHECK bool row_of_alarm_state(struct entity *row, const struct entity *old,
+                                   const struct alarm_row *alarm, struct arena *arena);
+/* ST_INVALID: the key is not that of an alarm, or the state is unknown. */
+MUST_CHECK enum status alarm_of_row(const struct entity *row, struct alarm_row *alarm, struct fail *why);
+/* "<YYYY-MM-DD>", with which the keys of that day's alarms begin; blank: no memory. */
+struct span alarm_day(int64_t wall_ms, struct arena *arena);
+
 /* The offers directory: where leads are, so that nobody has to scan the table. */
 #define OFFERS_PARTITION "offers"
 
