@@ -29,6 +29,7 @@ enum {
     EARLIER_WORDS_BYTES = 120, /* of what was said in an earlier lead */
     SUBJECT_ACTION_BYTES = 40, /* an unknown code may have any length */
     SUBJECT_PART_BYTES = 120,
+    ALARM_ID_BYTES = 64, /* an alarm's name and day */
     PHONE_MIN_BYTES = 3,
     PHONE_MAX_BYTES = 40
 };
@@ -133,6 +134,15 @@ static void notice(struct body *b, const char *text)
 static void paragraph(struct body *b, const char *text)
 {
     tagged(b, "<p style=\"margin:16px 0 6px\">", span_of(text), "</p>");
+}
+
+/* Text of several lines, indented where there is no other way to set it apart. */
+static void prose(struct body *b, struct span text, size_t limit)
+{
+    begin_block(b, "<p dir=\"auto\" style=\"margin:6px 0;word-break:break-word\">");
+    buf_add_text(b->out, b->html ? "" : INDENT);
+    add_value_up_to(b, text, INDENT, limit);
+    buf_add_text(b->out, b->html ? "</p>\n" : "\n");
 }
 
 static void begin_rows(struct body *b)
@@ -359,10 +369,7 @@ static void add_description(struct body *b, struct span description)
         add_parameters(b, top);
     } else {
         section(b, "Their message");
-        begin_block(b, "<p dir=\"auto\" style=\"margin:6px 0;word-break:break-word\">");
-        buf_add_text(b->out, b->html ? "" : INDENT);
-        add_value_up_to(b, words, INDENT, LIMIT_MAIL_TEXT_BYTES);
-        buf_add_text(b->out, b->html ? "</p>\n" : "\n");
+        prose(b, words, LIMIT_MAIL_TEXT_BYTES);
     }
     arena_release(&arena);
 }
@@ -485,61 +492,126 @@ static void add_part(struct buf *out, const char *type, const char *boundary, bo
     buf_release(&body);
 }
 
-static bool is_delivery_id(struct span id)
+/* Whether text consists of these characters only, and of at least one. */
+static bool is_made_of(struct span text, struct span characters)
 {
-    struct span digits = SPAN_LIT("0123456789abcdef");
-    for (size_t i = 0; i < id.len; i++) {
-        if (span_find(digits, id.ptr[i]) == SPAN_NONE)
+    for (size_t i = 0; i < text.len; i++) {
+        if (span_find(characters, text.ptr[i]) == SPAN_NONE)
             return false;
     }
-    return id.len == LEAD_DELIVERY_TEXT;
+    return text.len > 0;
+}
+
+/* The headers with which every message begins. */
+static void add_origin(struct buf *out, int64_t date_ms, struct span name, struct span from, struct span to)
+{
+    char date[CLOCK_TEXT_BYTES];
+    clock_mail_date(date_ms, date);
+    buf_addf(out, "Date: %s\r\nFrom: ", date);
+    if (name.len) {
+        mime_add_phrase(out, name, sizeof "From: " - 1);
+        buf_add_text(out, "\r\n ");
+    }
+    buf_addf(out, "<%.*s>\r\nTo: <%.*s>\r\n", SPAN_FMT(from), SPAN_FMT(to));
+}
+
+/* RFC 3834, and what Exchange looks at: nobody's vacation shall answer. */
+static void add_automatic(struct buf *out)
+{
+    buf_add_text(out, "Auto-Submitted: auto-generated\r\nX-Auto-Response-Suppress: All\r\n");
 }
 
 /* What goes into headers as it is.  It comes from the configuration and from rows, which others may write. */
-static enum status check_header_values(const struct notification *n, struct mail_address *from,
-                                       struct mail_address *to, struct fail *why)
+static enum status check_addresses(const struct mail_address *sender, struct span recipient,
+                                   struct mail_address *from, struct mail_address *to, struct fail *why)
 {
-    if (!is_delivery_id(n->delivery_id))
-        return fail_set(why, ST_INVALID, 0, "the delivery's id is not %d hexadecimal digits",
-                        LEAD_DELIVERY_TEXT);
-    enum status status = mail_address_parse(n->from->address, from, why);
+    enum status status = mail_address_parse(sender->address, from, why);
     if (status == ST_OK)
-        status = mail_address_parse(n->to, to, why);
+        status = mail_address_parse(recipient, to, why);
     return status;
 }
 
 enum status mail_compose(struct buf *out, const struct notification *n, struct fail *why)
 {
-    char date[CLOCK_TEXT_BYTES], boundary[LEAD_DELIVERY_TEXT + 3];
+    char boundary[LEAD_DELIVERY_TEXT + 3];
     const struct lead *lead = n->lead;
     struct span email = span_trim(lead->customer.email);
     /* Nobody shall answer by reflex a customer who must not be contacted. */
     bool may_reply = n->detail == MAIL_FULL && !lead->withheld && !lead->do_not_contact;
     struct mail_address from, to;
-    enum status status = check_header_values(n, &from, &to, why);
+    if (n->delivery_id.len != LEAD_DELIVERY_TEXT || !is_made_of(n->delivery_id, SPAN_LIT("0123456789abcdef")))
+        return fail_set(why, ST_INVALID, 0, "the delivery's id is not %d hexadecimal digits",
+                        LEAD_DELIVERY_TEXT);
+    enum status status = check_addresses(n->from, n->to, &from, &to, why);
     if (status != ST_OK)
         return status;
-    clock_mail_date(n->received_ms, date);
     /* "=_" occurs neither in quoted-printable nor in base64. */
     (void)snprintf(boundary, sizeof boundary, "=_%.*s", SPAN_FMT(n->delivery_id));
 
-    buf_addf(out, "Date: %s\r\nFrom: ", date);
-    if (n->from->name.len) {
-        mime_add_phrase(out, n->from->name, sizeof "From: " - 1);
-        buf_add_text(out, "\r\n ");
-    }
-    buf_addf(out, "<%.*s>\r\nTo: <%.*s>\r\n", SPAN_FMT(from.address), SPAN_FMT(to.address));
+    add_origin(out, n->received_ms, n->from->name, from.address, to.address);
     if (may_reply && mail_address_is_safe(email))
         buf_addf(out, "Reply-To: <%.*s>\r\n", SPAN_FMT(email));
     buf_addf(out, "Message-ID:\r\n <lead.%.*s.%u@%.*s>\r\n", SPAN_FMT(n->delivery_id), n->recipient_number,
              SPAN_FMT(mail_address_domain(from.address)));
     add_subject(out, n);
-    buf_addf(out, "Auto-Submitted: auto-generated\r\nX-Auto-Response-Suppress: All\r\nX-Lead-ID: %.*s\r\n",
-             SPAN_FMT(n->delivery_id));
+    add_automatic(out);
+    buf_addf(out, "X-Lead-ID: %.*s\r\n", SPAN_FMT(n->delivery_id));
     buf_addf(out, "MIME-Version: 1.0\r\nContent-Type: multipart/alternative;\r\n boundary=\"%s\"\r\n\r\n",
              boundary);
     add_part(out, "text/plain", boundary, false, n);
     add_part(out, "text/html", boundary, true, n);
     buf_addf(out, "--%s--\r\n", boundary);
     return buf_status(out, "the mail", why);
+}
+
+/* --- the alarm ------------------------------------------------------------------------------------------ */
+
+static void add_alarm_body(struct buf *out, const struct alarm_notice *n)
+{
+    struct body b = {.out = out};
+    section(&b, "What happened");
+    prose(&b, n->happened.len ? n->happened : n->title, LIMIT_ALARM_TEXT_BYTES);
+    begin_rows(&b);
+    row_time(&b, "Since", n->received_ms);
+    row(&b, "Host", n->host);
+    row(&b, "Alarm", n->event);
+    end_rows(&b);
+    section(&b, "What it means");
+    prose(&b, n->meaning, LIMIT_MAIL_FIELD_BYTES);
+    section(&b, "What to do");
+    prose(&b, n->action, LIMIT_MAIL_FIELD_BYTES);
+    paragraph(&b,
+              "This alarm is mailed once a day (UTC) for all hosts together, however often it is raised.");
+}
+
+enum status mail_compose_alarm(struct buf *out, const struct alarm_notice *n, struct fail *why)
+{
+    struct mail_address from, to;
+    if (!is_made_of(n->event, SPAN_LIT("abcdefghijklmnopqrstuvwxyz0123456789-")) ||
+        !is_made_of(n->day, SPAN_LIT("0123456789-")) || n->event.len + n->day.len > ALARM_ID_BYTES)
+        return fail_set(why, ST_INVALID, 0, "the alarm's name or day must not be in a header");
+    enum status status = check_addresses(n->from, n->to, &from, &to, why);
+    if (status != ST_OK)
+        return status;
+    struct buf text = BUF_INIT(LIMIT_MAIL_BYTES);
+    add_origin(out, n->received_ms, n->from->name, from.address, to.address);
+    buf_addf(out, "Message-ID:\r\n <alarm.%.*s.%.*s.%u@%.*s>\r\n", SPAN_FMT(n->day), SPAN_FMT(n->event),
+             n->recipient_number, SPAN_FMT(mail_address_domain(from.address)));
+    buf_addf(&text, "[leadhook] %.*s", SPAN_FMT(n->title));
+    mime_add_header_text(out, "Subject", buf_span(&text));
+    add_automatic(out);
+    buf_addf(out,
+             "X-Lead-Alarm: %.*s\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n"
+             "Content-Transfer-Encoding: quoted-printable\r\n\r\n",
+             SPAN_FMT(n->event));
+    if (text.error != ST_OK)
+        pass_error(out, &text);
+    buf_reset(&text);
+    add_alarm_body(&text, n);
+    if (text.error == ST_OK)
+        mime_add_quoted_printable(out, buf_span(&text));
+    else
+        pass_error(out, &text);
+    buf_release(&text);
+    return buf_status(out, "the alarm's mail", why);
 }

@@ -1,8 +1,9 @@
-/* compose.h - the notification about one lead for one recipient, as bytes.
+/* compose.h - the messages that leadhook sends, for one recipient each, as bytes:
+ * the notification about a lead, and the operator's alarm.
  *
  * Deterministic: the same input gives the same message (Date, Message-ID and
- * boundary come from the delivery), so that every attempt of any host sends the
- * same bytes.  The result is pure 7-bit with CRLF line ends, no line over 78
+ * boundary come from the delivery or the alarm), so that every attempt of any
+ * host sends the same bytes.  The result is pure 7-bit with CRLF line ends, no line over 78
  * characters in headers and 76 in bodies, no line that begins with a dot.  (Only
  * the line of an address or Message-ID is longer when those alone are.)
  * Specifications: RFC 5322, 2045-2047, 3834.
@@ -45,5 +46,24 @@ struct notification {
  * in a header.  ST_TOO_LARGE, ST_NOMEM: the buffer's; with LIMIT_MAIL_BYTES the
  * longest fields fit, because each is cut where the reader is told so. */
 MUST_CHECK enum status mail_compose(struct buf *out, const struct notification *n, struct fail *why);
+
+/* Something that a person has to know.  No text in it is personal data. */
+struct alarm_notice {
+    struct span event;    /* a word of lower-case letters, digits and '-' */
+    struct span day;      /* "2026-11-21"; day, event and recipient make the Message-ID */
+    int64_t received_ms;  /* since when; the message's Date */
+    struct span title;    /* for the subject */
+    struct span happened; /* what happened, as the raiser told it; may have several lines */
+    struct span meaning;
+    struct span action; /* what to do */
+    struct span host;
+    unsigned int recipient_number;
+    const struct mail_address *from;
+    struct span to; /* checked by mail_address_parse when configured */
+};
+
+/* Appends the alarm as plain text.  ST_INVALID: an address, the event or the day
+ * must not be in a header.  ST_TOO_LARGE, ST_NOMEM: the buffer's. */
+MUST_CHECK enum status mail_compose_alarm(struct buf *out, const struct alarm_notice *n, struct fail *why);
 
 #endif
