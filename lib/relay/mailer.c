@@ -7,7 +7,6 @@
 
 /* L0 */
 #include "lib/base/clock.h"
-#include "lib/base/crypto.h"
 #include "lib/base/log.h"
 
 /* L7 */
@@ -20,9 +19,7 @@ enum {
     FINISH_ATTEMPTS = 6,   /* to record that a mail was sent, over about half a minute */
     PER_MINUTE_MAX = 6000
 };
-/* Longer than the longest dialogue: connecting, every reply of the server and the ten minutes after the dot. */
-#define CLAIM_EXPIRES_MS (20 * 60 * 1000LL)
-#define MINUTE_MS        (60 * 1000LL)
+#define MINUTE_MS (60 * 1000LL)
 #define COLUMNS_OF_MAIL                                                                                      \
     "PartitionKey,RowKey,Timestamp,Recipient,State,CameBack,ReceivedTime,Owner,Tries,Ambiguous,NextTime,Error"
 #define COLUMNS_OF_HISTORY                                                                                   \
@@ -96,14 +93,6 @@ static void count_send(struct mailer *m)
 {
     m->sent_ms[m->sent_next] = clock_monotonic_ms();
     m->sent_next = (m->sent_next + 1) % m->options.per_minute;
-}
-
-static uint32_t jitter(void)
-{
-    unsigned char bytes[4] = {0};
-    enum status status = crypto_random(bytes, sizeof bytes, NULL);
-    (void)status; /* without randomness there is no jitter */
-    return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3];
 }
 
 /* --- the row's life ------------------------------------------------------------------------------------------ */
@@ -349,7 +338,8 @@ static enum status after_send(struct attempt *a, enum mail_outcome outcome, cons
             status = put_back(a, MAIL_STATE_PARKED, 0, reason, why);
         } else {
             log_attempt(a, LOG_LEVEL_WARNING, "mail-deferred", reason);
-            status = put_back(a, MAIL_STATE_WAITING, retry_wait_ms(a->mail.tries, jitter()), reason, why);
+            status =
+                put_back(a, MAIL_STATE_WAITING, retry_wait_ms(a->mail.tries, retry_jitter()), reason, why);
         }
         break;
     case MAIL_PERMANENT:
@@ -430,7 +420,7 @@ static enum status send_one(struct attempt *a, struct fail *why)
 static bool is_ready(struct mailer *m, const struct entity *row, const struct mail_row *mail)
 {
     int64_t now = store_now_ms(m->store);
-    int64_t expires_ms = row->timestamp_ms + clock_long_wait_ms(CLAIM_EXPIRES_MS);
+    int64_t expires_ms = row->timestamp_ms + clock_long_wait_ms(RETRY_CLAIM_EXPIRES_MS);
     if (mail->state == MAIL_STATE_PARKED)
         return false;
     if (mail->state != MAIL_STATE_WAITING && !span_eq(mail->owner, m->options.owner) && now < expires_ms) {

@@ -2,6 +2,7 @@
 
 /* L0 */
 #include "lib/base/clock.h"
+#include "lib/base/crypto.h"
 
 #define MINUTE_MS (60 * 1000LL)
 
@@ -29,6 +30,14 @@ int64_t retry_wait_ms(int32_t failures, uint32_t jitter)
 int64_t retry_ambiguous_wait_ms(void)
 {
     return clock_long_wait_ms(AMBIGUOUS_MIN * MINUTE_MS);
+}
+
+uint32_t retry_jitter(void)
+{
+    unsigned char bytes[4] = {0};
+    enum status status = crypto_random(bytes, sizeof bytes, NULL);
+    (void)status; /* without randomness there is no jitter */
+    return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3];
 }
 
 bool retry_is_over(int32_t failures)

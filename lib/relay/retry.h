@@ -14,12 +14,19 @@
  * 2 h, then 4 h each, moved by up to a fifth either way by jitter (any number). */
 int64_t retry_wait_ms(int32_t failures, uint32_t jitter);
 
+/* A number for it; always the same when there is no randomness. */
+uint32_t retry_jitter(void);
+
 /* Whether so many failures mean that five days have been tried. */
 bool retry_is_over(int32_t failures);
 
 /* A mail whose outcome is not known is sent again after this, at most so often. */
 int64_t retry_ambiguous_wait_ms(void); /* half an hour */
 #define RETRY_AMBIGUOUS_MAX 2
+
+/* A claim expires after this, later than the longest dialogue: connecting, every
+ * reply of the server and the ten minutes after the dot. */
+#define RETRY_CLAIM_EXPIRES_MS (20 * 60 * 1000LL)
 
 /* How long the queue rests after the n-th configuration error in a row (>= 1): 1 min doubling to 15 min. */
 int64_t retry_pause_ms(int32_t errors);
