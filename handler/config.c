@@ -369,6 +369,8 @@ static void check_store(struct reader *r)
         mistake(r, "table_name", "must be 3 to 60 letters and digits and begin with a letter");
     if (!c->spool || (strcmp(c->spool, "off") != 0 && c->spool[0] != '/'))
         mistake(r, "spool", "must be an absolute path or 'off'");
+    else if (c->spool[0] == '/' && !c->sqlite_path)
+        c->spool_path = c->spool;
 }
 
 /* The relay's socket lies beside what the processes of a host share. */

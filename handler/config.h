@@ -51,6 +51,7 @@ struct config {
 
     /* Made from the above. */
     const char *sqlite_path; /* NULL: the Table service */
+    const char *spool_path;  /* NULL: none */
     bool mail_on;
     struct mail_address from;
     struct span recipients[LIMIT_RECIPIENTS];

@@ -217,6 +217,12 @@ static void commit(struct intake *in)
         unavailable(in, &w->why);
         return;
     }
+    if (w->is_spooled) {
+        reply_accepted(in->reply, 202, "spooled", w->delivery.id);
+        metrics_add(in->shared->metrics, METRIC_LEADS_SPOOLED, 1);
+        log_answer(in, LOG_LEVEL_WARNING, "spooled", w->delivery.id, NULL);
+        return;
+    }
     reply_accepted(in->reply, 200, w->is_repeat ? "repeat" : "stored", w->delivery.id);
     metrics_add(in->shared->metrics, w->is_repeat ? METRIC_LEADS_REPEAT : METRIC_LEADS_STORED, 1);
     log_answer(in, LOG_LEVEL_INFO, w->is_repeat ? "repeat" : "stored", w->delivery.id, NULL);

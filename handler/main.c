@@ -104,7 +104,7 @@ static int serve_fastcgi(struct service *service, const struct request_handler *
         .threads = service->config.threads,
         .body_max_bytes = service->config.body_max_bytes,
     };
-    if (service->config.mail_on && relay_start(&relay_options, &relay, &why) != ST_OK) {
+    if (service_has_relay(service) && relay_start(&relay_options, &relay, &why) != ST_OK) {
         code = report("no-relay", &why, EX_OSERR);
     } else if (fastcgi_start(&options, &fastcgi, &why) != ST_OK) {
         code = report("no-threads", &why, EX_OSERR);
@@ -180,9 +180,8 @@ int main(int argc, char **argv)
     if (code == 0) {
         sigset_t ends = block_signals();
         open_metrics(&service);
-        if (service.config.spool && strcmp(service.config.spool, "off") != 0)
-            log_event(LOG_LEVEL_WARNING, "spool-not-used",
-                      "note=while-the-table-is-down-leads-are-answered-503");
+        if (!service.config.sqlite_path && !service.config.spool_path)
+            log_event(LOG_LEVEL_WARNING, "no-spool", "note=while-the-table-is-down-leads-are-answered-503");
         code = serve(&service, keys, &ends);
     }
     key_ring_free(keys);

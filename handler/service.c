@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
+
+/* L0 */
+#include "lib/base/log.h"
 #include <unistd.h>
 
 /* L7 */
@@ -76,21 +79,67 @@ static void count_mail(void *context, enum mail_outcome outcome)
     metrics_add(((struct service *)context)->metrics, metric_of_outcome(outcome), 1);
 }
 
+static void count_alarm(void *context, enum alarm alarm)
+{
+    log_event(LOG_LEVEL_WARNING, "alarm-raised", "alarm=%s", alarm_name(alarm));
+    metrics_add(((struct service *)context)->metrics, METRIC_ALARMS_RAISED, 1);
+}
+
+static void count_breaker(void *context, bool is_open, const struct fail *why)
+{
+    if (!is_open) {
+        log_event(LOG_LEVEL_INFO, "table-works-again", NULL);
+        return;
+    }
+    log_failure(LOG_LEVEL_ERROR, "spooling", why, NULL);
+    metrics_add(((struct service *)context)->metrics, METRIC_BREAKER_OPENED, 1);
+}
+
+static void count_drained(void *context, size_t rows)
+{
+    metrics_add(((struct service *)context)->metrics, METRIC_SPOOL_DRAINED, rows);
+}
+
+static void count_lost(void *context, uint64_t rows)
+{
+    metrics_add(((struct service *)context)->metrics, METRIC_SPOOL_LOST, rows);
+}
+
+static void note_spool(void *context, uint64_t rows, uint64_t bytes)
+{
+    metrics_set(((struct service *)context)->metrics, METRIC_SPOOL_LEADS, rows);
+    metrics_set(((struct service *)context)->metrics, METRIC_SPOOL_BYTES, bytes);
+}
+
+static struct spool_options spool_of(const struct config *config)
+{
+    return (struct spool_options){.path = config->spool_path, .max_bytes = config->spool_max_bytes};
+}
+
+/* By which leads become rows, at their arrival and in the drain. */
+static struct lead_rules rules_of(const struct config *config)
+{
+    return (struct lead_rules){
+        .repeat_window_ms = (int64_t)config->repeat_window_s * 1000,
+        .recipients = config->recipients,
+        .recipient_count = config->recipient_count,
+    };
+}
+
 struct committer_options service_committer(struct service *service)
 {
     const struct config *config = &service->config;
     return (struct committer_options){
         .open = service_open_store,
         .context = service,
-        .rules =
-            {
-                .repeat_window_ms = (int64_t)config->repeat_window_s * 1000,
-                .recipients = config->recipients,
-                .recipient_count = config->recipient_count,
-            },
+        .rules = rules_of(config),
         .deadline_ms = config->request_deadline_ms,
         .quarantine_per_day = config->quarantine_per_day,
+        .spool = spool_of(config),
+        .raises_alarms = config->alarm_recipient_count > 0,
         .on_commit = count_commit,
+        .on_alarm = count_alarm,
+        .on_breaker = count_breaker,
     };
 }
 
@@ -109,7 +158,25 @@ struct relay_options service_relay(struct service *service)
                 .on_outcome = count_mail,
                 .context = service,
             },
+        .drain =
+            {
+                .spool = spool_of(config),
+                .rules = rules_of(config),
+                .raises_alarms = config->alarm_recipient_count > 0,
+                .on_drained = count_drained,
+                .on_lost = count_lost,
+                .on_state = note_spool,
+                .context = service,
+            },
+        .watch =
+            {
+                .transport = config_mail(config),
+                .from = config->from,
+                .recipients = config->alarm_recipients,
+                .recipient_count = config->alarm_recipient_count,
+            },
         .socket_path = config->relay_socket,
+        .mails_leads = config->mail_on,
     };
 }
 
@@ -120,4 +187,10 @@ void service_hint(const struct service *service, const char *partition)
         return;
     relay_hint(fd, service->config.relay_socket, partition);
     (void)close(fd);
+}
+
+bool service_has_relay(const struct service *service)
+{
+    const struct config *config = &service->config;
+    return config->mail_on || config->spool_path || config->alarm_recipient_count > 0;
 }

@@ -23,6 +23,9 @@ MUST_CHECK enum status service_open_store(void *context, struct store **store, s
 struct committer_options service_committer(struct service *service);
 struct relay_options service_relay(struct service *service);
 
+/* Whether there is anything for a relay to do. */
+bool service_has_relay(const struct service *service);
+
 /* Tells this host's relay that the partition has mail.  Only a hint: without a relay nothing happens. */
 void service_hint(const struct service *service, const char *partition);
 

@@ -31,7 +31,7 @@ static const struct command {
     {"quarantine", ctl_quarantine, "quarantine list|show|resubmit|drop",
      "what was kept because it could not be taken"},
     {"retry", ctl_retry, "retry [ID | --all]", "parked mails are due now"},
-    {"relay", ctl_relay, "relay --once", "send the mails that wait, then end"},
+    {"relay", ctl_relay, "relay --once", "send what waits, drain the spool, then end"},
     {"status", ctl_status, "status [--json]", "one screen; the exit status is a Nagios plugin's"},
 };
 enum { COMMAND_COUNT = sizeof COMMANDS / sizeof COMMANDS[0] };

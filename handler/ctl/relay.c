@@ -13,14 +13,14 @@ int ctl_relay(struct service *service, int argc, char **argv)
         (void)fprintf(stderr, "usage: leadctl relay --once\n");
         return EX_USAGE;
     }
-    if (!service->config.mail_on) {
-        (void)fprintf(stderr, "leadctl: mail_url is 'off': there is nothing to send\n");
+    if (!service_has_relay(service)) {
+        (void)fprintf(stderr, "leadctl: no mails, no spool and no alarms are configured: nothing to do\n");
         return EX_CONFIG;
     }
     struct relay_options options = service_relay(service);
     enum status status = relay_once(&options, &waiting, &why);
     if (status == ST_EXISTS) {
-        (void)fprintf(stderr, "leadctl: a running leadhook sends this host's mails; nothing to do here\n");
+        (void)fprintf(stderr, "leadctl: a running leadhook is this host's relay; nothing to do here\n");
         return 0;
     }
     if (status != ST_OK) {
@@ -28,6 +28,6 @@ int ctl_relay(struct service *service, int argc, char **argv)
         return EX_UNAVAILABLE;
     }
     if (waiting)
-        (void)fprintf(stderr, "leadctl: some mails wait for a later time\n");
+        (void)fprintf(stderr, "leadctl: something is left for a later time\n");
     return waiting ? EX_TEMPFAIL : 0;
 }

@@ -453,6 +453,8 @@ enum status drain_pass(struct drain *drain, uint64_t *left, struct fail *why)
     }
     if (status == ST_OK)
         status = look_at_rest(d, left, why);
+    if (status == ST_OK && d->options.on_state)
+        d->options.on_state(d->options.context, *left, spool_bytes(d->spool));
     if (status != ST_OK && status != ST_NOMEM)
         return spool_failed(d, status, why);
     return status;

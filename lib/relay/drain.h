@@ -27,6 +27,7 @@ struct drain_options {
     /* For metrics; each may be NULL. */
     void (*on_drained)(void *context, size_t rows);
     void (*on_lost)(void *context, uint64_t rows);
+    void (*on_state)(void *context, uint64_t rows, uint64_t bytes); /* after every pass */
     void *context;
 };
 

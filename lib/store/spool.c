@@ -790,6 +790,11 @@ enum status spool_count(struct store *current, uint64_t *rows, struct fail *why)
     return status;
 }
 
+uint64_t spool_bytes(const struct spool *spool)
+{
+    return bytes_on_disk(spool->path);
+}
+
 static bool is_empty(void *context)
 {
     uint64_t rows;

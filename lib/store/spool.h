@@ -84,6 +84,9 @@ bool spool_is_current(const struct spool *spool, unsigned int generation);
 /* Begins the generation after this one, which is damaged; without effect when it has begun already. */
 MUST_CHECK enum status spool_leave_generation(struct spool *spool, unsigned int generation, struct fail *why);
 
+/* Bytes on the disk: all generations, logs and the ledger. */
+uint64_t spool_bytes(const struct spool *spool);
+
 /* How many rows wait in it: leads and quarantined payloads. */
 MUST_CHECK enum status spool_count(struct store *current, uint64_t *rows, struct fail *why);
 
