@@ -199,8 +199,8 @@ http {
     assert.strictEqual(result.status, 0, result.stderr);
     return result.stdout.split('\n').filter(Boolean).map((line) => JSON.parse(line));
   }
-  sqlite(sql) {
-    const result = spawnSync('sqlite3', ['-json', '-cmd', '.timeout 10000', this.file('leads.db'), sql], { encoding: 'utf8' });
+  sqlite(sql, file = this.file('leads.db')) {
+    const result = spawnSync('sqlite3', ['-json', '-cmd', '.timeout 10000', file, sql], { encoding: 'utf8' });
     assert.strictEqual(result.status, 0, result.stderr);
     return result.stdout ? JSON.parse(result.stdout) : [];
   }
@@ -213,6 +213,8 @@ http {
     return this.sqlite('SELECT * FROM entity ORDER BY kind, partition_key, row_key').map((row) =>
       ({ ...JSON.parse(row.properties), partitionKey: row.partition_key, rowKey: row.row_key }));
   }
+  // All rows of the spool's first generation.
+  spoolRows() { return this.sqlite('SELECT * FROM entity ORDER BY kind, partition_key, row_key', this.file('spool.db')); }
   maildir() {
     const folder = this.file('Maildir/new');
     return fs.existsSync(folder) ? fs.readdirSync(folder).map((name) => fs.readFileSync(path.join(folder, name))) : [];
