@@ -28,6 +28,7 @@ struct setting {
     const char *meaning;
     unsigned int min; /* of numbers and modes */
     unsigned int max;
+    bool is_live; /* may change while the program runs */
 };
 
 #define AT(field) .name = #field, .offset = offsetof(struct config, field)
@@ -38,11 +39,12 @@ static const struct setting SETTINGS[] = {
     {AT(listen_mode), KIND_MODE, "0660", "mode of that socket", 0, 0777},
     {AT(listen_group), KIND_TEXT, "", "group of that socket, the one nginx runs in"},
     {AT(threads), KIND_NUMBER, "8", "requests served at the same time", 1, LIMIT_THREADS},
-    {AT(keys_file), KIND_PATH, "", "file of the keys senders present, one `name key` per line"},
+    {AT(keys_file), KIND_PATH, "", "file of the keys senders present, one `name key` per line",
+     .is_live = true},
     {AT(store), KIND_TEXT, "sqlite:/var/lib/leadhook/leads.db",
      "where leads are kept: `sqlite:PATH` or `table`"},
-    {AT(table_connection), KIND_SECRET, "", "connection string of the storage account"},
-    {AT(table_connection_file), KIND_TEXT, "", "file that holds the connection string"},
+    {AT(table_connection), KIND_SECRET, "", "connection string of the storage account", .is_live = true},
+    {AT(table_connection_file), KIND_TEXT, "", "file that holds the connection string", .is_live = true},
     {AT(table_name), KIND_TEXT, "MarketplaceLeads",
      "table of the leads; a second one has this name and `Ops`"},
     {AT(table_tls_ca), KIND_PATH, "", "file of the certificate authorities to trust instead of the system's"},
@@ -54,8 +56,8 @@ static const struct setting SETTINGS[] = {
      "sqlite database, spool or `listen` with `.relay` at its end"},
     {AT(mail_url), KIND_TEXT, "off", "`smtps://host:465`, `smtp://host:587`, `maildir:PATH` or `off`"},
     {AT(mail_user), KIND_TEXT, "", "user name for SMTP; absent: no login"},
-    {AT(mail_password), KIND_SECRET, "", "password for SMTP"},
-    {AT(mail_password_file), KIND_TEXT, "", "file that holds the password"},
+    {AT(mail_password), KIND_SECRET, "", "password for SMTP", .is_live = true},
+    {AT(mail_password_file), KIND_TEXT, "", "file that holds the password", .is_live = true},
     {AT(mail_from), KIND_TEXT, "", "sender of the mails: `leads@example.com` or `Name <leads@example.com>`"},
     {AT(mail_to), KIND_TEXT, "", "recipients, separated by commas; each gets a mail of its own"},
     {AT(mail_tls_ca), KIND_PATH, "", "file of the certificate authorities to trust instead of the system's"},
@@ -481,6 +483,16 @@ static void check_all(struct reader *r)
     choose_relay_socket(r);
 }
 
+/* What others may follow while it is replaced; nothing of it stays behind in the text. */
+static void take_secret(struct reader *r, const char *name, char **text, struct secret **secret)
+{
+    struct fail why;
+    if (*text && secret_new(span_of(*text), secret, &why) != ST_OK)
+        mistake(r, name, "%s", why.text);
+    free_text(*text);
+    *text = NULL;
+}
+
 enum status config_read(const char *path, struct config *config, struct buf *mistakes)
 {
     struct reader r = {.config = config, .mistakes = mistakes, .path = path};
@@ -493,6 +505,8 @@ enum status config_read(const char *path, struct config *config, struct buf *mis
     read_environment(&r);
     if (was_read) /* else everything would seem to be missing */
         check_all(&r);
+    take_secret(&r, "table_connection", &config->table_connection, &config->connection);
+    take_secret(&r, "mail_password", &config->mail_password, &config->password);
     if (mistakes->len == 0 && mistakes->error == ST_OK)
         return ST_OK;
     config_release(config);
@@ -505,7 +519,30 @@ void config_release(struct config *config)
         if (is_text(&SETTINGS[i]))
             free_text(*text_of(config, &SETTINGS[i]));
     }
+    secret_free(config->connection);
+    secret_free(config->password);
     *config = (struct config){0};
+}
+
+static bool is_equal(const struct config *a, const struct config *b, const struct setting *s)
+{
+    const char *place_a = (const char *)a + s->offset, *place_b = (const char *)b + s->offset;
+    if (!is_text(s))
+        return memcmp(place_a, place_b, sizeof(unsigned int)) == 0;
+    char *text_a, *text_b;
+    memcpy(&text_a, place_a, sizeof text_a);
+    memcpy(&text_b, place_b, sizeof text_b);
+    return span_eq(span_of(text_a), span_of(text_b));
+}
+
+const char *config_difference(const struct config *a, const struct config *b, size_t *index)
+{
+    while (*index < SETTING_COUNT) {
+        const struct setting *s = &SETTINGS[(*index)++];
+        if (!s->is_live && !is_equal(a, b, s))
+            return s->name;
+    }
+    return NULL;
 }
 
 struct mail_settings config_mail(const struct config *config)
@@ -513,7 +550,8 @@ struct mail_settings config_mail(const struct config *config)
     return (struct mail_settings){
         .url = span_of(config->mail_url),
         .user = span_of(config->mail_user),
-        .password = span_of(config->mail_password),
+        .password = span_of(config->mail_password), /* while the configuration is read */
+        .live = config->password,
         .hello = config->mail_hello ? span_of(config->mail_hello) : mail_address_domain(config->from.address),
         .ca_file = span_of(config->mail_tls_ca),
         .tls_off = span_eq(span_of(config->mail_tls), SPAN_LIT("off")),

@@ -16,7 +16,8 @@
 
 #define CONFIG_DEFAULT_PATH "/etc/leadhook/leadhook.conf"
 
-/* Texts are NUL-terminated and owned by the config; NULL where not set. */
+/* Texts are NUL-terminated and owned by the config; NULL where not set.  The
+ * secrets are moved from their texts, which are NULL afterwards. */
 struct config {
     char *listen;
     unsigned int listen_mode;
@@ -50,8 +51,10 @@ struct config {
     char *alarm_to;
 
     /* Made from the above. */
-    const char *sqlite_path; /* NULL: the Table service */
-    const char *spool_path;  /* NULL: none */
+    struct secret *connection; /* of the table; NULL where not set */
+    struct secret *password;   /* of the mail; NULL where not set */
+    const char *sqlite_path;   /* NULL: the Table service */
+    const char *spool_path;    /* NULL: none */
     bool mail_on;
     struct mail_address from;
     struct span recipients[LIMIT_RECIPIENTS];
@@ -66,6 +69,10 @@ struct config {
  * printed behind the program's name; *config is released. */
 MUST_CHECK enum status config_read(const char *path, struct config *config, struct buf *mistakes);
 void config_release(struct config *config); /* wipes secrets */
+
+/* The name of the first setting from *index on that differs and can not be
+ * changed while the program runs; *index becomes the next.  NULL: no more. */
+const char *config_difference(const struct config *a, const struct config *b, size_t *index);
 
 /* The transport's settings out of the configuration; borrows from it. */
 struct mail_settings config_mail(const struct config *config);

@@ -6,7 +6,8 @@
  * supervisor handed one over; answers one request when started as a CGI program.
  *
  * Signals: SIGTERM and SIGINT finish what was accepted and end with 0; a second
- * one is not waited for: SIGKILL loses nothing that was answered.
+ * one is not waited for: SIGKILL loses nothing that was answered.  SIGHUP reads
+ * keys and secrets anew.
  * Exit status: 0, or those of sysexits.h: 64 usage, 78 configuration, 69 the
  * store or the keys cannot be used, 71 the system refuses something.
  */
@@ -46,35 +47,15 @@ static void protect_process(void)
 /* Every thread inherits this; main takes the signals with sigwait. */
 static sigset_t block_signals(void)
 {
-    sigset_t all, ends;
+    sigset_t all, awaited;
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, NULL);
-    (void)sigemptyset(&ends);
-    (void)sigaddset(&ends, SIGTERM);
-    (void)sigaddset(&ends, SIGINT);
-    (void)sigaddset(&ends, SIGUSR1); /* multiwatch ends its children with it */
-    return ends;
-}
-
-static int read_keys(const struct config *config, struct key_ring **ring)
-{
-    struct buf mistakes = BUF_INIT(LIMIT_CONFIG_FILE_BYTES);
-    struct keys *keys;
-    struct fail why;
-    enum status status = keys_read(config->keys_file, &keys, &mistakes, &why);
-    if (status == ST_OK)
-        status = key_ring_new(keys, ring, &why);
-    if (status != ST_OK) {
-        if (mistakes.len == 0)
-            buf_addf(&mistakes, "%s\n", why.text);
-        struct span rest = buf_span(&mistakes), line;
-        while (span_next(&rest, '\n', &line)) {
-            if (line.len)
-                (void)fprintf(stderr, "leadhook: %.*s\n", SPAN_FMT(line));
-        }
-    }
-    buf_release(&mistakes);
-    return status == ST_OK ? 0 : EX_CONFIG;
+    (void)sigemptyset(&awaited);
+    (void)sigaddset(&awaited, SIGTERM);
+    (void)sigaddset(&awaited, SIGINT);
+    (void)sigaddset(&awaited, SIGUSR1); /* multiwatch ends its children with it */
+    (void)sigaddset(&awaited, SIGHUP);
+    return awaited;
 }
 
 static int make_listener(const struct config *config, struct listener *listener)
@@ -86,8 +67,22 @@ static int make_listener(const struct config *config, struct listener *listener)
     return status == ST_OK ? 0 : report("no-socket", &why, status == ST_INVALID ? EX_CONFIG : EX_OSERR);
 }
 
+/* Until a signal says to end; gives that signal. */
+static int wait_for_end(struct service *service, struct key_ring *keys, const sigset_t *awaited)
+{
+    for (;;) {
+        int signal = 0;
+        if (sigwait(awaited, &signal) != 0)
+            continue; /* interrupted */
+        if (signal != SIGHUP)
+            return signal;
+        service_reload(service, keys);
+    }
+}
+
 /* Serves until a signal says to end. */
-static int serve_fastcgi(struct service *service, const struct request_handler *handler, const sigset_t *ends)
+static int serve_fastcgi(struct service *service, struct key_ring *keys,
+                         const struct request_handler *handler, const sigset_t *awaited)
 {
     struct listener listener = {.fd = -1};
     struct relay *relay = NULL;
@@ -109,10 +104,8 @@ static int serve_fastcgi(struct service *service, const struct request_handler *
     } else if (fastcgi_start(&options, &fastcgi, &why) != ST_OK) {
         code = report("no-threads", &why, EX_OSERR);
     } else {
-        int signal = 0;
         log_event(LOG_LEVEL_INFO, "ready", "pid=%d threads=%u", (int)getpid(), service->config.threads);
-        while (sigwait(ends, &signal) != 0)
-            ; /* interrupted */
+        int signal = wait_for_end(service, keys, awaited);
         log_event(LOG_LEVEL_INFO, "stopping", "pid=%d signal=%d", (int)getpid(), signal);
         if (!fastcgi_stop(fastcgi, WAIT_STOP_MS)) {
             log_event(LOG_LEVEL_WARNING, "stopped-late", "pid=%d", (int)getpid());
@@ -126,7 +119,7 @@ static int serve_fastcgi(struct service *service, const struct request_handler *
     return code;
 }
 
-static int serve(struct service *service, struct key_ring *keys, const sigset_t *ends)
+static int serve(struct service *service, struct key_ring *keys, const sigset_t *awaited)
 {
     struct intake_shared shared = {.config = &service->config, .keys = keys, .metrics = service->metrics};
     struct request_handler handler = {
@@ -142,7 +135,7 @@ static int serve(struct service *service, struct key_ring *keys, const sigset_t 
     if (committer_new(&options, &shared.committer, &why) != ST_OK)
         return report("no-store", &why, EX_UNAVAILABLE);
     if (!cgi_is_request())
-        code = serve_fastcgi(service, &handler, ends);
+        code = serve_fastcgi(service, keys, &handler, awaited);
     else if (cgi_serve(&handler, service->metrics, service->config.body_max_bytes, &why) != ST_OK)
         code = report("cgi-failed", &why, EX_IOERR);
     committer_free(shared.committer);
@@ -174,15 +167,15 @@ int main(int argc, char **argv)
         code = EX_USAGE;
     }
     if (code == 0)
-        code = read_keys(&service.config, &keys);
+        code = service_read_keys(&service, "leadhook", &keys);
     if (code == 0 && http_global_init(&why) != ST_OK)
         code = report("no-libcurl", &why, EX_OSERR);
     if (code == 0) {
-        sigset_t ends = block_signals();
+        sigset_t awaited = block_signals();
         open_metrics(&service);
         if (!service.config.sqlite_path && !service.config.spool_path)
             log_event(LOG_LEVEL_WARNING, "no-spool", "note=while-the-table-is-down-leads-are-answered-503");
-        code = serve(&service, keys, &ends);
+        code = serve(&service, keys, &awaited);
     }
     key_ring_free(keys);
     service_release(&service);

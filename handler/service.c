@@ -10,6 +10,13 @@
 #include "lib/base/log.h"
 #include <unistd.h>
 
+/* L0 */
+#include "lib/base/clock.h"
+#include "lib/base/log.h"
+
+/* L4 */
+#include "lib/table/account.h"
+
 /* L7 */
 #include "lib/relay/relay_socket.h"
 
@@ -40,8 +47,8 @@ static void print_mistakes(const char *program, const struct buf *mistakes)
 int service_read(struct service *service, const char *program, int argc, char **argv, int *next_argument)
 {
     struct buf mistakes = BUF_INIT(LIMIT_CONFIG_FILE_BYTES);
-    *service = (struct service){0};
-    enum status status = config_read(config_path(argc, argv, next_argument), &service->config, &mistakes);
+    *service = (struct service){.config_path = config_path(argc, argv, next_argument)};
+    enum status status = config_read(service->config_path, &service->config, &mistakes);
     print_mistakes(program, &mistakes);
     buf_release(&mistakes);
     return status == ST_OK ? 0 : EX_CONFIG;
@@ -53,18 +60,152 @@ void service_release(struct service *service)
     config_release(&service->config);
 }
 
-enum status service_open_store(void *context, struct store **store, struct fail *why)
+int service_read_keys(const struct service *service, const char *program, struct key_ring **ring)
 {
-    const struct config *config = &((const struct service *)context)->config;
+    struct buf mistakes = BUF_INIT(LIMIT_CONFIG_FILE_BYTES);
+    struct keys *keys;
+    struct fail why;
+    enum status status = keys_read(service->config.keys_file, &keys, &mistakes, &why);
+    if (status == ST_OK)
+        status = key_ring_new(keys, ring, &why);
+    if (status != ST_OK && mistakes.len == 0)
+        buf_addf(&mistakes, "%s\n", why.text);
+    print_mistakes(program, &mistakes);
+    buf_release(&mistakes);
+    return status == ST_OK ? 0 : EX_CONFIG;
+}
+
+static enum status open_store(const struct config *config, struct store **store, struct fail *why)
+{
     if (config->sqlite_path)
         return store_open_sqlite(config->sqlite_path, store, why);
     struct table_options options = {
-        .connection = span_of(config->table_connection),
+        .live = config->connection,
         .table_name = span_of(config->table_name),
         .ca_file = config->table_tls_ca,
     };
     return store_open_table(&options, store, why);
 }
+
+enum status service_open_store(void *context, struct store **store, struct fail *why)
+{
+    return open_store(&((const struct service *)context)->config, store, why);
+}
+
+/* --- reload ------------------------------------------------------------------------------------------------- */
+
+static enum status read_account(struct secret *connection, struct table_account *account, struct fail *why)
+{
+    struct buf text = BUF_INIT(LIMIT_CONFIG_FILE_BYTES);
+    unsigned int version;
+    enum status status = secret_copy(connection, &text, &version, why);
+    if (status == ST_OK)
+        status = table_account_parse(buf_span(&text), account, why);
+    buf_release_secret(&text);
+    return status;
+}
+
+/* Another account is another store: mails that wait and offers that are known are of the old one. */
+static enum status check_same_account(struct secret *now, struct secret *fresh, struct fail *why)
+{
+    struct table_account a = {0}, b = {0};
+    enum status status = read_account(now, &a, why);
+    if (status == ST_OK)
+        status = read_account(fresh, &b, why);
+    if (status == ST_OK && !table_account_is_same(&a, &b))
+        status = fail_set(why, ST_INVALID, 0, "table_connection has another endpoint: restart for that");
+    table_account_release(&a);
+    table_account_release(&b);
+    return status;
+}
+
+/* Credentials that the service refuses would stop every lead; when it does not answer, nobody can tell. */
+static enum status try_connection(const struct config *fresh, struct fail *why)
+{
+    struct store *store;
+    enum status status = open_store(fresh, &store, why);
+    if (status != ST_OK)
+        return status;
+    status = store_probe(store, clock_monotonic_ms() + fresh->request_deadline_ms, why);
+    store_close(store);
+    return status == ST_DENIED ? status : ST_OK;
+}
+
+/* What was not there at the start has nobody who follows it. */
+static enum status check_presence(const char *name, const struct secret *now, const struct secret *fresh,
+                                  struct fail *why)
+{
+    if (!now == !fresh)
+        return ST_OK;
+    return fail_set(why, ST_INVALID, 0, "%s %s: restart for that", name,
+                    fresh ? "was not set at the start" : "is not set any more");
+}
+
+static enum status check_secrets(const struct config *now, const struct config *fresh, struct fail *why)
+{
+    enum status status = check_presence("table_connection", now->connection, fresh->connection, why);
+    if (status == ST_OK)
+        status = check_presence("mail_password", now->password, fresh->password, why);
+    if (status == ST_OK && !span_eq(span_of(now->mail_user), span_of(fresh->mail_user)))
+        status = fail_set(why, ST_INVALID, 0, "mail_user has changed with the password: restart for that");
+    if (status == ST_OK && !now->sqlite_path && !fresh->sqlite_path) {
+        status = check_same_account(now->connection, fresh->connection, why);
+        if (status == ST_OK)
+            status = try_connection(fresh, why);
+    }
+    return status;
+}
+
+static void log_differences(const struct config *now, const struct config *fresh)
+{
+    size_t index = 0;
+    const char *name;
+    while ((name = config_difference(now, fresh, &index)) != NULL)
+        log_event(LOG_LEVEL_WARNING, "setting-not-reloaded", "setting=%s note=restart-for-that", name);
+}
+
+static void replace(struct secret *now, struct secret **fresh)
+{
+    if (now)
+        secret_replace(now, *fresh);
+    *fresh = now ? NULL : *fresh;
+}
+
+void service_reload(struct service *service, struct key_ring *ring)
+{
+    struct buf mistakes = BUF_INIT(LIMIT_CONFIG_FILE_BYTES);
+    struct config fresh = {0};
+    struct keys *keys = NULL;
+    struct fail why = {0};
+    enum status status = config_read(service->config_path, &fresh, &mistakes);
+    if (status == ST_OK)
+        status = keys_read(fresh.keys_file, &keys, &mistakes, &why);
+    if (status == ST_OK)
+        status = check_secrets(&service->config, &fresh, &why);
+    if (status != ST_OK && mistakes.len == 0)
+        buf_addf(&mistakes, "%s\n", why.text);
+    if (status == ST_OK) {
+        size_t count = keys_count(keys);
+        log_differences(&service->config, &fresh);
+        replace(service->config.connection, &fresh.connection);
+        replace(service->config.password, &fresh.password);
+        key_ring_replace(ring, keys);
+        log_event(LOG_LEVEL_INFO, "reloaded", "pid=%d keys=%zu", (int)getpid(), count);
+    } else {
+        struct span rest = buf_span(&mistakes), line;
+        keys_free(keys);
+        while (span_next(&rest, '\n', &line)) {
+            if (line.len) {
+                (void)fail_set(&why, status, 0, "%.*s", SPAN_FMT(line));
+                log_failure(LOG_LEVEL_ERROR, "reload-refused", &why, "pid=%d", (int)getpid());
+            }
+        }
+    }
+    config_release(&fresh);
+    buf_release(&mistakes);
+}
+
+/* --- parts -------------------------------------------------------------------------------------------------- */
 
 static void count_commit(void *context, size_t leads, enum status status)
 {

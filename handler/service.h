@@ -4,10 +4,12 @@
 
 #include "handler/config.h"
 #include "handler/metrics.h"
+#include "lib/auth/keys.h"
 #include "lib/relay/relay.h"
 #include "lib/store/committer.h"
 
 struct service {
+    const char *config_path;
     struct config config;
     struct metrics *metrics;
 };
@@ -16,6 +18,14 @@ struct service {
  * program's name.  Gives 0, or the exit status (EX_CONFIG). */
 int service_read(struct service *service, const char *program, int argc, char **argv, int *next_argument);
 void service_release(struct service *service);
+
+/* Reads the key file; mistakes are lines behind the program's name on standard error. */
+MUST_CHECK int service_read_keys(const struct service *service, const char *program, struct key_ring **ring);
+
+/* Reads the configuration, the keys and the secrets anew and, when all of them
+ * are good, puts keys and secrets in the place of the old ones.  A mistake
+ * changes nothing.  Logs what came of it. */
+void service_reload(struct service *service, struct key_ring *ring);
 
 /* Opens one connection to the store; context is the service. */
 MUST_CHECK enum status service_open_store(void *context, struct store **store, struct fail *why);

@@ -16,7 +16,8 @@ enum { WIRE_LINE_BYTES = 998 };
 struct mail_transport {
     struct mail_settings settings; /* its texts point into copy */
     struct buf copy;
-    struct smtp *smtp; /* NULL: a Maildir */
+    unsigned int version; /* of the password, where it may be replaced */
+    struct smtp *smtp;    /* NULL: a Maildir */
     const char *maildir;
 };
 
@@ -37,7 +38,8 @@ static bool has_nul(const struct mail_settings *s)
            span_find(s->ca_file, '\0') != SPAN_NONE;
 }
 
-static enum status keep_settings(struct mail_transport *t, const struct mail_settings *s, struct fail *why)
+/* On success the texts kept before are still there, for the caller to release. */
+static enum status keep_texts(struct mail_transport *t, const struct mail_settings *s, struct fail *why)
 {
     if (has_nul(s))
         return fail_set(why, ST_INVALID, 0, "a mail setting holds a NUL character");
@@ -52,6 +54,45 @@ static enum status keep_settings(struct mail_transport *t, const struct mail_set
     t->settings.hello = keep(&t->copy, s->hello);
     t->settings.ca_file = keep(&t->copy, s->ca_file);
     return buf_status(&t->copy, "the mail settings", why);
+}
+
+static enum status keep_settings(struct mail_transport *t, const struct mail_settings *settings,
+                                 struct fail *why)
+{
+    struct mail_settings s = *settings;
+    struct buf password = BUF_INIT(LIMIT_CONFIG_FILE_BYTES);
+    enum status status = ST_OK;
+    if (s.live) {
+        status = secret_copy(s.live, &password, &t->version, why);
+        s.password = buf_span(&password);
+    }
+    if (status == ST_OK)
+        status = keep_texts(t, &s, why);
+    buf_release_secret(&password);
+    return status;
+}
+
+bool mail_has_new_password(const struct mail_transport *transport)
+{
+    return transport->smtp && transport->settings.live &&
+           secret_version(transport->settings.live) != transport->version;
+}
+
+/* Without memory the password stays as it is. */
+static void renew_password(struct mail_transport *t)
+{
+    struct mail_settings settings = t->settings;
+    struct buf copy = t->copy;
+    if (!mail_has_new_password(t))
+        return;
+    unsigned int version = t->version;
+    if (keep_settings(t, &settings, NULL) == ST_OK) {
+        buf_release_secret(&copy);
+    } else {
+        t->settings = settings;
+        t->copy = copy;
+        t->version = version;
+    }
 }
 
 enum status mail_transport_new(const struct mail_settings *settings, struct mail_transport **transport,
@@ -129,6 +170,7 @@ enum mail_outcome mail_send(struct mail_transport *transport, struct span from, 
         (void)fail_set(why, ST_INVALID, 0, "the sender or recipient is not a mail address");
         return MAIL_PERMANENT;
     }
+    renew_password(transport);
     if (!transport->smtp)
         return maildir_send(transport->maildir, message, fence, context, why);
     return smtp_send(transport->smtp, sender, recipient, message, fence, context, why);
@@ -136,6 +178,7 @@ enum mail_outcome mail_send(struct mail_transport *transport, struct span from, 
 
 enum mail_outcome mail_probe(struct mail_transport *transport, struct fail *why)
 {
+    renew_password(transport);
     return transport->smtp ? smtp_probe(transport->smtp, why) : maildir_probe(transport->maildir, why);
 }
 

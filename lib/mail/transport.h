@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 
 #include "lib/base/limits.h"
+#include "lib/base/secret.h"
 #include "lib/base/span.h"
 #include "lib/base/status.h"
 
@@ -23,9 +24,11 @@ enum mail_outcome {
 };
 
 struct mail_settings {
-    struct span url;          /* smtps://host:465, smtp://host:587, maildir:PATH */
-    struct span user;         /* blank: no login */
-    struct span password;     /* a secret, copied */
+    struct span url;      /* smtps://host:465, smtp://host:587, maildir:PATH */
+    struct span user;     /* blank: no login */
+    struct span password; /* a secret, copied */
+    struct secret
+        *live; /* NULL, or where the password comes from instead; borrowed, looked at before each mail */
     struct span hello;        /* EHLO name */
     struct span ca_file;      /* blank: the system's certificates */
     bool tls_off;             /* only for localhost or a loopback address; refused otherwise */
@@ -39,6 +42,9 @@ struct mail_transport;
 MUST_CHECK enum status mail_transport_new(const struct mail_settings *settings,
                                           struct mail_transport **transport, struct fail *why);
 void mail_transport_free(struct mail_transport *transport);
+
+/* Whether the password has been replaced since the last mail. */
+bool mail_has_new_password(const struct mail_transport *transport);
 
 /* Called once, when everything but the last bytes of the message has been
  * handed out.  false: stop, nothing was accepted (outcome MAIL_TRANSIENT). */

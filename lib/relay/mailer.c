@@ -79,8 +79,10 @@ void mailer_forget_due(struct mailer *mailer)
 /* --- what may be sent now ------------------------------------------------------------------------------------ */
 
 /* Milliseconds until the rate limit and a pause allow the next mail. */
-static int64_t wait_before_send(const struct mailer *m)
+static int64_t wait_before_send(struct mailer *m)
 {
+    if (mail_has_new_password(m->transport))
+        m->paused_until_ms = 0; /* the pause may have been for the old one */
     int64_t now = clock_monotonic_ms();
     int64_t oldest = m->sent_ms[m->sent_next];
     int64_t wait = oldest ? oldest + clock_long_wait_ms(MINUTE_MS) - now : 0;

@@ -57,8 +57,8 @@ MUST_CHECK enum status store_each(struct store *store, struct query *query, int6
                                   enum status (*visit)(void *context, struct entity *row, struct fail *why),
                                   void *context, struct fail *why);
 
-/* Whether a lead could be written durably now: sqlite takes the write lock, the
- * Table service answers a point query with these credentials. */
+/* Whether a lead could be written durably now: writes a row of its own into the
+ * operations table, and makes sure that rows of the leads table may be written. */
 MUST_CHECK enum status store_probe(struct store *store, int64_t deadline_ms, struct fail *why);
 
 /* The clock that entities' timestamps come from. */

@@ -14,7 +14,6 @@ struct store_functions {
                             int64_t deadline_ms, struct arena *arena, struct entity **rows, struct fail *why);
     enum status (*query)(struct store *store, const struct query *query, int64_t deadline_ms,
                          struct arena *arena, struct page *page, struct fail *why);
-    enum status (*probe)(struct store *store, int64_t deadline_ms, struct fail *why);
     int64_t (*now_ms)(const struct store *store);
 };
 

@@ -406,16 +406,6 @@ static enum status query(struct store *store, const struct query *q, int64_t dea
     return ST_OK;
 }
 
-static enum status probe(struct store *store, int64_t deadline_ms, struct fail *why)
-{
-    struct sqlite_store *s = sqlite_of(store);
-    set_wait(s, deadline_ms);
-    int code = run(s, SQL_BEGIN);
-    if (code == SQLITE_OK)
-        code = run(s, SQL_ROLLBACK);
-    return code == SQLITE_OK ? ST_OK : failed_with(code, "take the write lock", why);
-}
-
 static int64_t now_ms(const struct store *store)
 {
     (void)store;
@@ -485,7 +475,6 @@ static const struct store_functions FUNCTIONS = {
     .transact = transact,
     .get_many = get_many,
     .query = query,
-    .probe = probe,
     .now_ms = now_ms,
 };
 

@@ -12,14 +12,17 @@ struct table_store {
     struct table_client *client;
 };
 
+/* The client for one piece of work, with the credentials of now. */
 static struct table_client *client_of(struct store *store)
 {
-    return ((struct table_store *)store)->client;
+    struct table_client *client = ((struct table_store *)store)->client;
+    table_client_renew(client);
+    return client;
 }
 
 static void table_store_close(struct store *store)
 {
-    table_client_free(client_of(store));
+    table_client_free(((struct table_store *)store)->client);
     free(store);
 }
 
@@ -43,17 +46,6 @@ static enum status query(struct store *store, const struct query *wanted, int64_
     return table_query(client_of(store), wanted, deadline_ms, arena, page, why);
 }
 
-static enum status probe(struct store *store, int64_t deadline_ms, struct fail *why)
-{
-    struct arena arena = ARENA_INIT(LIMIT_REQUEST_ARENA);
-    struct span row_key = SPAN_LIT("probe");
-    struct entity *row;
-    enum status status = table_get_many(client_of(store), TABLE_OPS, SPAN_LIT("probe"), &row_key, 1,
-                                        "PartitionKey", deadline_ms, &arena, &row, why);
-    arena_release(&arena);
-    return status;
-}
-
 static int64_t now_ms(const struct store *store)
 {
     return table_now_ms(((const struct table_store *)store)->client);
@@ -65,7 +57,6 @@ static const struct store_functions FUNCTIONS = {
     .transact = transact,
     .get_many = get_many,
     .query = query,
-    .probe = probe,
     .now_ms = now_ms,
 };
 

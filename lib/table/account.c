@@ -282,6 +282,11 @@ enum status table_account_parse(struct span connection, struct table_account *ac
     return status;
 }
 
+bool table_account_is_same(const struct table_account *a, const struct table_account *b)
+{
+    return span_eq_nocase(buf_span(&a->endpoint), buf_span(&b->endpoint));
+}
+
 void table_account_release(struct table_account *account)
 {
     buf_release(&account->name);

@@ -28,6 +28,9 @@ struct table_account {
 MUST_CHECK enum status table_account_parse(struct span connection, struct table_account *account,
                                            struct fail *why);
 
+/* Whether both are the same tables, with whatever credentials. */
+bool table_account_is_same(const struct table_account *a, const struct table_account *b);
+
 /* Wipes the secrets and frees; also on a zeroed account. */
 void table_account_release(struct table_account *account);
 

@@ -40,6 +40,8 @@ enum {
 
 struct table_client {
     struct table_account account;
+    struct secret *live;  /* where the account came from, or NULL, */
+    unsigned int version; /* and in which version */
     struct http_client *http;
     char names[2][TABLE_NAME_BYTES_MAX + 1]; /* by enum table_id */
     struct buf body;                         /* of a transaction; kept for the next one */
@@ -62,6 +64,32 @@ bool table_name_is_valid(struct span name)
            !span_eq_nocase(name, SPAN_LIT("tables"));
 }
 
+/* From the options' secret in its version of now. */
+static enum status read_live_account(struct secret *live, struct table_account *account,
+                                     unsigned int *version, struct fail *why)
+{
+    struct buf text = BUF_INIT(LIMIT_CONFIG_FILE_BYTES);
+    enum status status = secret_copy(live, &text, version, why);
+    if (status == ST_OK)
+        status = table_account_parse(buf_span(&text), account, why);
+    buf_release_secret(&text);
+    return status;
+}
+
+void table_client_renew(struct table_client *client)
+{
+    struct table_account account;
+    if (!client->live || secret_version(client->live) == client->version ||
+        read_live_account(client->live, &account, &client->version, NULL) != ST_OK)
+        return;
+    if (table_account_is_same(&account, &client->account)) {
+        struct table_account old = client->account;
+        client->account = account;
+        account = old;
+    }
+    table_account_release(&account);
+}
+
 enum status table_client_new(const struct table_options *options, struct table_client **client,
                              struct fail *why)
 {
@@ -74,7 +102,9 @@ enum status table_client_new(const struct table_options *options, struct table_c
     memcpy(c->names[TABLE_LEADS], options->table_name.ptr, options->table_name.len);
     memcpy(c->names[TABLE_OPS], options->table_name.ptr, options->table_name.len);
     memcpy(c->names[TABLE_OPS] + options->table_name.len, OPS_SUFFIX, sizeof OPS_SUFFIX);
-    enum status status = table_account_parse(options->connection, &c->account, why);
+    c->live = options->live;
+    enum status status = c->live ? read_live_account(c->live, &c->account, &c->version, why)
+                                 : table_account_parse(options->connection, &c->account, why);
     if (status == ST_OK) {
         struct http_options http = {.ca_file = options->ca_file, .is_plain = c->account.is_plain};
         c->body = BUF_INIT(c->account.is_cosmos ? COSMOS_BATCH_BYTES : LIMIT_BATCH_BYTES);

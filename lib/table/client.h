@@ -16,6 +16,7 @@
 #ifndef LEAD_TABLE_CLIENT_H
 #define LEAD_TABLE_CLIENT_H
 
+#include "lib/base/secret.h"
 #include "lib/table/entity.h"
 
 struct table_client;
@@ -26,6 +27,8 @@ bool table_name_is_valid(struct span name);
 
 struct table_options {
     struct span connection; /* the connection string; copied, a secret */
+    struct secret
+        *live; /* NULL, or where it comes from instead; borrowed, and followed when it is replaced */
     struct span table_name; /* the leads table; the other is this + "Ops" */
     const char *ca_file;    /* NULL: the system's certificates */
 };
@@ -34,6 +37,11 @@ struct table_options {
 MUST_CHECK enum status table_client_new(const struct table_options *options, struct table_client **client,
                                         struct fail *why);
 void table_client_free(struct table_client *client);
+
+/* Takes over a connection string that has been replaced, if it is one of the same
+ * endpoint; to be called before a piece of work.  Without memory, or with another
+ * endpoint, the credentials stay as they are. */
+void table_client_renew(struct table_client *client);
 
 /* One entity group transaction: all operations are of one table and partition,
  * have different RowKeys, are at most LIMIT_BATCH_OPERATIONS and pass

@@ -18,6 +18,7 @@
 #include "lib/base/json_read.h"
 #include "lib/base/json_write.h"
 #include "lib/base/limits.h"
+#include "lib/base/secret.h"
 #include "lib/base/text.h"
 
 #define COUNT(table) (sizeof(table) / sizeof(table)[0])
@@ -868,6 +869,38 @@ static void test_json_write_fails(void **state)
     buf_release(&small);
 }
 
+/* --- secrets -------------------------------------------------------------------------------------------- */
+
+static void test_secret(void **state)
+{
+    (void)state;
+    struct secret *secret, *next;
+    struct fail why;
+    struct buf text = BUF_INIT(64), small = BUF_INIT(4);
+    unsigned int first, second;
+    assert_int_equal(secret_new(SPAN_LIT("first\0part"), &secret, &why), ST_OK);
+    assert_int_equal(secret_copy(secret, &text, &first, &why), ST_OK);
+    assert_true(span_eq(buf_span(&text), SPAN_LIT("first\0part")));
+    assert_int_equal(secret_version(secret), first);
+    assert_int_equal(secret_new(SPAN_LIT("second"), &next, &why), ST_OK);
+    secret_replace(secret, next);
+    assert_int_not_equal(secret_version(secret), first);
+    buf_reset(&text);
+    assert_int_equal(secret_copy(secret, &text, &second, &why), ST_OK);
+    assert_string_equal(text.data, "second");
+    assert_int_equal(secret_version(secret), second);
+    assert_int_equal(secret_copy(secret, &small, &second, &why), ST_TOO_LARGE);
+    assert_int_equal(secret_new(SPAN_LIT(""), &next, &why), ST_OK);
+    secret_replace(secret, next);
+    buf_reset(&text);
+    assert_int_equal(secret_copy(secret, &text, &second, &why), ST_OK);
+    assert_int_equal(text.len, 0);
+    secret_free(secret);
+    secret_free(NULL);
+    buf_release(&text);
+    buf_release(&small);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -885,7 +918,7 @@ int main(void)
         cmocka_unit_test(test_json_refuses),     cmocka_unit_test(test_json_escapes_that_are_fine),
         cmocka_unit_test(test_json_limits),      cmocka_unit_test(test_json_no_memory),
         cmocka_unit_test(test_json_write),       cmocka_unit_test(test_json_round_trip),
-        cmocka_unit_test(test_json_write_fails),
+        cmocka_unit_test(test_json_write_fails), cmocka_unit_test(test_secret),
     };
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);
 }

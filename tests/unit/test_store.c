@@ -10,9 +10,11 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -489,6 +491,48 @@ static void test_quarantine_keeps_raw_bytes(void **state)
     buf_release(&got);
 }
 
+/* A probe is a write that lasts: each one is seen in the row, and none among the leads. */
+static void test_probe(void **state)
+{
+    struct fixture *f = *state;
+    struct span key = SPAN_LIT("probe");
+    struct span etag = {0};
+    struct entity *row;
+    struct fail why;
+    for (int i = 0; i < 3; i++) {
+        if (store_probe(f->store, soon(), &why) != ST_OK)
+            fail_msg("probe %d: %s", i, why.text);
+        assert_int_equal(
+            store_get_many(f->store, TABLE_OPS, key, &key, 1, NULL, soon(), &f->arena, &row, &why), ST_OK);
+        assert_non_null(row);
+        assert_false(span_eq(row->etag, etag));
+        etag = row->etag;
+    }
+    assert_int_equal(store_get_many(f->store, TABLE_LEADS, key, &key, 1, NULL, soon(), &f->arena, &row, &why),
+                     ST_OK);
+    assert_null(row);
+}
+
+/* A disk that takes no more bytes (a limit on the size of files acts the same way on the log). */
+static void test_probe_on_full_disk(void **state)
+{
+    struct fixture *f = *state;
+    struct rlimit usual, full;
+    struct fail why;
+    struct sigaction ignore = {.sa_handler = SIG_IGN}, normal;
+    assert_int_equal(sigaction(SIGXFSZ, &ignore, &normal), 0);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &usual), 0);
+    full = usual;
+    full.rlim_cur = 1;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &full), 0);
+    enum status on_full = store_probe(f->store, soon(), &why);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &usual), 0);
+    enum status afterwards = store_probe(f->store, soon(), &why);
+    assert_int_equal(sigaction(SIGXFSZ, &normal, NULL), 0);
+    assert_int_equal(on_full, ST_IO);
+    assert_int_equal(afterwards, ST_OK);
+}
+
 struct crowd {
     struct fixture *fixture;
     struct committer *committer;
@@ -627,6 +671,7 @@ static void test_locks_survive_a_second_connection(void **state)
         cmocka_unit_test_setup_teardown(test_etags, set_up_function, tear_down),                             \
         cmocka_unit_test_setup_teardown(test_pages, set_up_function, tear_down),                             \
         cmocka_unit_test_setup_teardown(test_quarantine_keeps_raw_bytes, set_up_function, tear_down),        \
+        cmocka_unit_test_setup_teardown(test_probe, set_up_function, tear_down),                             \
         cmocka_unit_test_setup_teardown(test_group_commit, set_up_function, tear_down),                      \
         cmocka_unit_test_setup_teardown(test_offers_directory, set_up_function, tear_down)
 
@@ -635,6 +680,7 @@ int main(void)
     static const struct CMUnitTest on_sqlite[] = {
         TESTS(set_up_sqlite),
         cmocka_unit_test_setup_teardown(test_locks_survive_a_second_connection, set_up_sqlite, tear_down),
+        cmocka_unit_test_setup_teardown(test_probe_on_full_disk, set_up_sqlite, tear_down),
     };
     static const struct CMUnitTest on_table[] = {TESTS(set_up_table)};
     struct fail why;
