@@ -100,7 +100,11 @@ static const struct {
      {.code = 503, .detail = "x", .retry_after_s = 120},
      HEAD("503 Service Unavailable", PROBLEM, "78") "Retry-After: 120\r\n",
      "{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\"detail\":\"x\"}"},
-    {"no Retry-After but with 503",
+    {"429 asks to wait until the quota begins anew",
+     {.code = 429, .detail = "x", .retry_after_s = 3601},
+     HEAD("429 Too Many Requests", PROBLEM, "76") "Retry-After: 3601\r\n",
+     "{\"type\":\"about:blank\",\"title\":\"Too Many Requests\",\"status\":429,\"detail\":\"x\"}"},
+    {"no Retry-After but with 429 and 503",
      {.code = 422, .detail = "x", .retry_after_s = 120},
      HEAD("422 Unprocessable Content", PROBLEM, "80"),
      "{\"type\":\"about:blank\",\"title\":\"Unprocessable Content\",\"status\":422,\"detail\":\"x\"}"},
@@ -161,9 +165,9 @@ static void test_codes(void **state)
         enum status status;
         int want;
     } codes[] = {
-        {ST_OK, 200},     {ST_INVALID, 400}, {ST_TOO_LARGE, 400}, {ST_REFUSED, 415}, {ST_NOT_FOUND, 422},
-        {ST_DENIED, 503}, {ST_EXISTS, 503},  {ST_CHANGED, 503},   {ST_AGAIN, 503},   {ST_UNKNOWN, 503},
-        {ST_NOMEM, 503},  {ST_IO, 503},      {ST_BUG, 503},
+        {ST_OK, 200},     {ST_INVALID, 400}, {ST_TOO_LARGE, 400}, {ST_REFUSED, 415},    {ST_NOT_FOUND, 422},
+        {ST_DENIED, 503}, {ST_EXISTS, 503},  {ST_CHANGED, 503},   {ST_AGAIN, 503},      {ST_UNKNOWN, 503},
+        {ST_NOMEM, 503},  {ST_IO, 503},      {ST_DAMAGED, 503},   {ST_OVER_QUOTA, 429}, {ST_BUG, 503},
     };
     assert_int_equal(sizeof codes / sizeof codes[0], ST_BUG + 1);
     for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++) {
