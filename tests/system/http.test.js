@@ -150,8 +150,9 @@ for (const { name, body, type = 'application/json', code, offset, inside, detail
       const distance = answer.json.offset - body.indexOf(inside);
       assert.ok(distance >= 0 && distance <= inside.length, answer.text);
     }
-    const [kept, ...others] = bench.entities();
+    const [kept, quota, ...others] = bench.entities();
     assert.deepStrictEqual(others, []);
+    assert.match(quota.rowKey, /^~quota-\d{4}-\d\d-\d\d-market$/);
     assert.strictEqual(kept.partitionKey, 'quarantine');
     assert.strictEqual(kept.DeliveryId, answer.json.id);
     assert.strictEqual(Buffer.from(kept.Body, 'base64').compare(Buffer.from(body)), 0);

@@ -160,7 +160,7 @@ test('tables that are deleted while leadhook runs are made again', async (t) => 
   assert.strictEqual(answer.code, 200, answer.text);
   assert.ok(await leadOf(bench, body));
   const bad = await bench.post('{');
-  assert.deepStrictEqual([bad.code, (await L.rows(bench.azurite.port, `${TABLE}Ops`)).filter((row) => row.partitionKey === 'quarantine').length], [400, 1]);
+  assert.deepStrictEqual([bad.code, (await L.rows(bench.azurite.port, `${TABLE}Ops`)).filter((row) => row.partitionKey === 'quarantine' && !row.rowKey.startsWith('~')).length], [400, 1]);
 });
 
 test('a service that stands still: 503 within the deadline, and 200 when it goes on', async (t) => {
