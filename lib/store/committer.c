@@ -349,7 +349,8 @@ static void store_quarantined(struct connection *own, struct job *job, int64_t d
             quarantine_put(own->store, job->item, c->options.quarantine_per_day, deadline_ms, &job->why);
         if (spool && job->status == ST_OK)
             (void)breaker_worked(spool);
-        else if (spool && job->status != ST_OVER_QUOTA && breaker_failed(spool, way, &job->why))
+        else if (spool && job->status != ST_OVER_QUOTA && job->status != ST_CHANGED &&
+                 breaker_failed(spool, way, &job->why))
             alarm_spooling(own, spool, &job->why);
     }
     if (spool && job->status != ST_OK && job->status != ST_OVER_QUOTA) {

@@ -160,7 +160,7 @@ static enum status put_item(struct put *p, struct fail *why)
             break;
     }
     if (status == ST_CHANGED)
-        status = fail_set(why, ST_AGAIN, 0, "too many payloads come into quarantine at the same time");
+        (void)fail_set(why, ST_CHANGED, 0, "too many payloads come into quarantine at the same time");
     if (status == ST_EXISTS) /* its key holds a random id: an earlier attempt has written it */
         return ST_OK;
     if (status != ST_OK && status != ST_OVER_QUOTA && maybe_written)

@@ -18,8 +18,8 @@
  * the day on which it was received.  The same item (id and time) again is
  * ST_OK and counts once, also when nobody knows whether the first write took
  * effect.  ST_OVER_QUOTA: nothing was kept; why->retry_after_s is what was left
- * of the day at its receipt.  ST_AGAIN also when so many others are counting
- * that the deadline passed. */
+ * of the day at its receipt.  ST_CHANGED: not kept, because so many others are
+ * counting that the deadline passed; that says nothing against the store. */
 MUST_CHECK enum status quarantine_put(struct store *store, const struct quarantined *item,
                                       unsigned int per_day, int64_t deadline_ms, struct fail *why);
 
