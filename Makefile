@@ -69,7 +69,7 @@ $(BUILD)/%.o: %.c Makefile
 	$(Q)$(CC) $(CFLAGS) -c -o $@ $<
 
 # Unit tests: one binary per module, linked with the library and, where it exists, the handler's modules.
-$(BUILD)/tests/%: $(BUILD)/tests/%.o $(SHARED_OBJ) $(LIB)
+$(BUILD)/tests/%: $(BUILD)/tests/%.o $(call OBJ,$(filter-out handler/ctl/main.c,$(CTL_SRC))) $(SHARED_OBJ) $(LIB)
 	@mkdir -p $(@D)
 	@echo LINK $@
 	$(Q)$(CC) -o $@ $^ $(LDLIBS) -lcmocka

@@ -24,6 +24,10 @@ int ctl_retry(struct service *service, int argc, char **argv);
 /* --once: sends the mails that wait, in this process. */
 int ctl_relay(struct service *service, int argc, char **argv);
 
+/* What is in the spool and the breaker, and which leads damage destroyed, or
+ * (list) the leads that wait.  No personal data. */
+int ctl_spool(struct service *service, int argc, char **argv);
+
 /* One screen about everything, or (--json) one object for machines.  The exit
  * status is a Nagios plugin's: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN. */
 int ctl_status(struct service *service, int argc, char **argv);

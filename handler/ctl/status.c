@@ -99,8 +99,11 @@ static void look_at_spool(struct gathering *g)
     f->spool_max_bytes = g->config->spool_max_bytes;
     f->spool_is_writable = has_room(g->config->spool, f->spool_why);
     enum status status = spool_inspect(g->config->spool, &f->spool, &why);
-    f->spool_use = status == ST_OK ? SPOOL_KNOWN : status == ST_NOT_FOUND ? SPOOL_NOT_MADE : SPOOL_UNREADABLE;
-    if (f->spool_use == SPOOL_UNREADABLE)
+    f->spool_use = status == ST_OK          ? SPOOL_KNOWN
+                   : status == ST_NOT_FOUND ? SPOOL_NOT_MADE
+                   : status == ST_DAMAGED   ? SPOOL_DAMAGED
+                                            : SPOOL_UNREADABLE;
+    if (f->spool_use == SPOOL_DAMAGED || f->spool_use == SPOOL_UNREADABLE)
         keep_text(f->spool_why, why.text);
 }
 

@@ -19,6 +19,7 @@ enum spool_use {
     SPOOL_OFF,      /* the store is sqlite, or `spool` is off */
     SPOOL_NOT_MADE, /* no lead has needed it yet */
     SPOOL_KNOWN,
+    SPOOL_DAMAGED, /* the next lead begins a new generation */
     SPOOL_UNREADABLE
 };
 

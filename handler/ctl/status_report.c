@@ -95,8 +95,17 @@ static unsigned int spool_percent(const struct status_facts *f)
 
 static bool spool_takes_leads(const struct status_facts *f)
 {
-    return (f->spool_use == SPOOL_KNOWN || f->spool_use == SPOOL_NOT_MADE) && f->spool_is_writable &&
-           (f->spool_use == SPOOL_NOT_MADE || f->spool.bytes < f->spool_max_bytes);
+    switch (f->spool_use) {
+    case SPOOL_KNOWN:
+        return f->spool_is_writable && f->spool.bytes < f->spool_max_bytes;
+    case SPOOL_NOT_MADE:
+    case SPOOL_DAMAGED:
+        return f->spool_is_writable;
+    case SPOOL_OFF:
+    case SPOOL_UNREADABLE:
+        break;
+    }
+    return false;
 }
 
 static struct tally in_quarantine(const struct status_facts *f)
@@ -189,6 +198,16 @@ static void say_broken(const struct status_facts *f, struct buf *out)
     buf_add_text(out, "the spool cannot take leads");
 }
 
+static bool is_spool_damaged(const struct status_facts *f)
+{
+    return f->spool_use == SPOOL_DAMAGED;
+}
+static void say_damaged(const struct status_facts *f, struct buf *out)
+{
+    (void)f;
+    buf_add_text(out, "the spool is damaged");
+}
+
 static bool has_parked(const struct status_facts *f)
 {
     return f->mails_known && f->mails[MAIL_STATE_PARKED].count > 0;
@@ -272,6 +291,7 @@ static const struct rule {
     {VERDICT_WARNING, is_spooling, say_spooling},
     {VERDICT_WARNING, is_table_silent, say_silent},
     {VERDICT_WARNING, is_spool_broken, say_broken},
+    {VERDICT_WARNING, is_spool_damaged, say_damaged},
     {VERDICT_WARNING, has_parked, say_parked},
     {VERDICT_WARNING, is_mail_paused, say_paused},
     {VERDICT_WARNING, is_mail_late, say_late},
@@ -388,6 +408,9 @@ static void show_spool(const struct status_facts *f, struct buf *row)
         return;
     case SPOOL_NOT_MADE:
         buf_add_text(row, f->spool_is_writable ? "not made yet" : f->spool_why);
+        return;
+    case SPOOL_DAMAGED:
+        buf_add_text(row, "damaged: the next lead begins a new one beside it");
         return;
     case SPOOL_UNREADABLE:
         buf_addf(row, "cannot be read: %s", f->spool_why);
@@ -616,7 +639,7 @@ static void json_time(struct json_writer *w, const char *name, int64_t ms)
 
 static void json_spool(struct json_writer *w, const struct status_facts *f)
 {
-    static const char *const uses[] = {"off", "not made", "known", "unreadable"};
+    static const char *const uses[] = {"off", "not made", "known", "damaged", "unreadable"};
     json_open(w, SPAN_LIT("spool"));
     json_add_text(w, SPAN_LIT("use"), span_of(uses[f->spool_use]));
     json_add_text(w, SPAN_LIT("reason"), span_of(f->spool_why));
