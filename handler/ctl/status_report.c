@@ -85,12 +85,11 @@ static struct tally waiting_in_spool(const struct status_facts *f)
     return (struct tally){.count = f->spool.leads};
 }
 
-static unsigned int spool_percent(const struct status_facts *f)
+static uint64_t spool_used(const struct status_facts *f)
 {
-    if (f->spool_use != SPOOL_KNOWN || f->spool_max_bytes == 0)
+    if (f->spool_use != SPOOL_KNOWN)
         return 0;
-    uint64_t percent = f->spool.bytes / (f->spool_max_bytes / 100 + 1);
-    return percent > 100 ? 100 : (unsigned int)percent;
+    return f->spool.bytes < f->spool_max_bytes ? f->spool.bytes : f->spool_max_bytes;
 }
 
 static bool spool_takes_leads(const struct status_facts *f)
@@ -137,8 +136,10 @@ static bool refuses_leads(const struct status_facts *f)
 }
 static void say_refuses(const struct status_facts *f, struct buf *out)
 {
-    buf_addf(out, "leads are refused: the %s does not answer%s", f->store_is_table ? "table" : "database",
-             f->spool_use == SPOOL_OFF ? "" : ", the spool is unusable");
+    if (f->spool_use != SPOOL_OFF)
+        buf_add_text(out, "leads are refused: neither table nor spool works");
+    else
+        buf_addf(out, "leads are refused: the %s does not answer", f->store_is_table ? "table" : "database");
 }
 
 static bool has_lost_leads(const struct status_facts *f)
@@ -153,11 +154,11 @@ static void say_lost(const struct status_facts *f, struct buf *out)
 
 static bool is_spool_full(const struct status_facts *f)
 {
-    return spool_percent(f) > SPOOL_FULL_PERCENT;
+    return spool_used(f) * 100 > f->spool_max_bytes * SPOOL_FULL_PERCENT;
 }
 static void say_full(const struct status_facts *f, struct buf *out)
 {
-    buf_addf(out, "the spool is %u %% full", spool_percent(f));
+    buf_addf(out, "the spool is %" PRIu64 " %% full", spool_used(f) * 100 / f->spool_max_bytes);
 }
 
 static bool is_spooling(const struct status_facts *f)
@@ -321,39 +322,37 @@ static void say_ok(const struct status_facts *f, struct buf *out)
     buf_add_text(out, " today");
 }
 
-/* Whether one more clause, with what may have to follow it, still fits the line. */
-static bool fits(const struct buf *line, const struct buf *clause)
+/* Whether one more clause fits the line, and behind it how many are left out if it is not the last. */
+static bool fits(const struct buf *line, const struct buf *clause, bool is_last)
 {
-    return line->len + sizeof "; " + clause->len + sizeof "; +99 more" <= STATUS_COLUMNS;
+    size_t columns = line->len + strlen("; ") + clause->len + (is_last ? 0 : strlen("; +99 more"));
+    return columns <= STATUS_COLUMNS;
 }
 
 enum verdict status_judge(const struct status_facts *facts, struct buf *line)
 {
-    enum verdict verdict = VERDICT_OK;
-    size_t said = 0, unsaid = 0;
+    const struct rule *applying[RULE_COUNT];
+    size_t count = 0, said = 0;
     for (size_t i = 0; i < RULE_COUNT; i++) {
+        if (RULES[i].applies(facts))
+            applying[count++] = &RULES[i];
+    }
+    enum verdict verdict = count ? applying[0]->verdict : VERDICT_OK;
+    buf_addf(line, "LEADHOOK %s: ", verdict_name(verdict));
+    if (count == 0)
+        say_ok(facts, line);
+    for (bool room = true; said < count && room; said += room ? 1 : 0) {
         struct buf clause = BUF_INIT(DETAIL_BYTES);
-        if (!RULES[i].applies(facts))
-            continue;
-        if (said == 0) {
-            verdict = RULES[i].verdict;
-            buf_addf(line, "LEADHOOK %s: ", verdict_name(verdict));
-        }
-        RULES[i].say(facts, &clause);
-        if (said == 0 || (unsaid == 0 && fits(line, &clause))) {
-            buf_add_text(line, said++ ? "; " : "");
+        applying[said]->say(facts, &clause);
+        room = said == 0 || fits(line, &clause, said + 1 == count);
+        if (room) {
+            buf_add_text(line, said ? "; " : "");
             buf_add(line, buf_span(&clause));
-        } else {
-            unsaid++;
         }
         buf_release(&clause);
     }
-    if (unsaid)
-        buf_addf(line, "; +%zu more", unsaid);
-    if (said == 0) {
-        buf_addf(line, "LEADHOOK %s: ", verdict_name(verdict));
-        say_ok(facts, line);
-    }
+    if (said < count)
+        buf_addf(line, "; +%zu more", count - said);
     return verdict;
 }
 
@@ -524,6 +523,7 @@ static void show_quarantine(const struct status_facts *f, struct buf *row)
     if (f->quarantined_last_ms) {
         buf_add_text(row, ", newest ");
         status_add_age(row, f->now_ms - f->quarantined_last_ms);
+        buf_add_text(row, " ago");
     }
 }
 
@@ -555,9 +555,20 @@ static void show_leads(const struct status_facts *f, struct buf *row)
     buf_add_text(row, " today (UTC)");
 }
 
+static size_t lines_of(const struct buf *out)
+{
+    size_t lines = 0;
+    for (size_t i = 0; i < out->len; i++)
+        lines += out->data[i] == '\n';
+    return lines;
+}
+
+/* As many as there are lines left, the last one for those that are not shown. */
 static void show_offers(const struct status_facts *f, struct buf *out, struct buf *row)
 {
-    size_t shown = f->offers_today.count < STATUS_OFFERS ? (size_t)f->offers_today.count : STATUS_OFFERS;
+    size_t room = STATUS_LINES - 2 - lines_of(out);
+    size_t most = room < STATUS_OFFERS ? room : STATUS_OFFERS;
+    size_t shown = f->offers_today.count < most ? (size_t)f->offers_today.count : most;
     for (size_t i = 0; i < shown; i++) {
         const struct offer_today *offer = &f->offers[i];
         begin_row(row, "");
@@ -612,8 +623,8 @@ void status_screen(const struct status_facts *facts, struct buf *out)
     end_row(out, &row);
     show_leads(f, &row);
     end_row(out, &row);
-    show_offers(f, out, &row);
     show_reason(out, f->unknown_why);
+    show_offers(f, out, &row);
     buf_release(&row);
 }
 
