@@ -35,7 +35,6 @@ enum {
     PAGE_ROWS = 50, /* sqlite gives whole rows, also the largest */
     SPOOL_ROOM_BYTES = 1024 * 1024
 };
-#define DAY_MS (24 * 60 * 60 * 1000LL)
 
 struct gathering {
     struct status_facts *facts;
@@ -156,7 +155,7 @@ static bool ask_store(struct gathering *g, struct service *service)
 
 /* Calls visit with the rows of a range until it says enough, the range or the
  * time ends.  *more: whether something was left, which is no failure. */
-static enum status walk(struct gathering *g, struct query *q, int64_t until_ms,
+static enum status walk(struct gathering *g, struct store *store, struct query *q, int64_t until_ms,
                         bool (*visit)(void *context, const struct entity *row), void *context, bool *more,
                         struct fail *why)
 {
@@ -170,7 +169,7 @@ static enum status walk(struct gathering *g, struct query *q, int64_t until_ms,
             *more = true;
             return ST_OK;
         }
-        status = store_query(g->store, q, g->begun_ms + until_ms, &g->arena, &page, why);
+        status = store_query(store, q, g->begun_ms + until_ms, &g->arena, &page, why);
         if (status == ST_OK && page.next.len > sizeof next)
             status = fail_set(why, ST_TOO_LARGE, 0, "the store's mark of the next page is too long");
         if (status != ST_OK) {
@@ -192,26 +191,31 @@ static enum status walk(struct gathering *g, struct query *q, int64_t until_ms,
 
 /* --- alarms and quarantine ----------------------------------------------------------------------------------- */
 
-/* "2026-11-21-mail-parked" */
+/* "2026-11-21-mail-parked"; the store and the spool may both have it. */
 static bool visit_alarm(void *context, const struct entity *row)
 {
     struct status_facts *f = context;
-    char today[CLOCK_TEXT_BYTES];
+    char today[CLOCK_TEXT_BYTES], name[sizeof f->alarms[0].name];
     const size_t day = sizeof "2026-11-21" - 1;
+    clock_iso_time(f->now_ms, today);
+    bool is_today = span_starts(row->row_key, span_cut(span_of(today), 0, day));
+    keep_name(name, sizeof name, span_from(row->row_key, day + 1));
+    for (size_t i = 0; i < f->alarm_count; i++) {
+        if (f->alarms[i].is_today == is_today && strcmp(f->alarms[i].name, name) == 0)
+            return true;
+    }
     if (f->alarm_count == STATUS_ALARMS)
         return false;
-    clock_iso_time(f->now_ms, today);
-    f->alarms[f->alarm_count].is_today = span_starts(row->row_key, span_cut(span_of(today), 0, day));
-    keep_name(f->alarms[f->alarm_count].name, sizeof f->alarms[0].name, span_from(row->row_key, day + 1));
-    f->alarm_count++;
+    f->alarms[f->alarm_count].is_today = is_today;
+    memcpy(f->alarms[f->alarm_count++].name, name, sizeof name);
     return true;
 }
 
-static enum status look_at_alarms(struct gathering *g, struct fail *why)
+static enum status look_at_alarms(struct gathering *g, struct store *store, struct fail *why)
 {
     char yesterday[CLOCK_TEXT_BYTES];
     bool more;
-    clock_iso_time(g->facts->now_ms - DAY_MS, yesterday);
+    clock_iso_time(g->facts->now_ms - CLOCK_DAY_MS, yesterday);
     struct query q = {
         .table = TABLE_OPS,
         .partition_key = SPAN_LIT(ALARMS_PARTITION),
@@ -220,9 +224,28 @@ static enum status look_at_alarms(struct gathering *g, struct fail *why)
         .select = "PartitionKey,RowKey,Timestamp",
         .limit = PAGE_ROWS,
     };
-    enum status status = walk(g, &q, MAILS_UNTIL_MS, visit_alarm, g->facts, &more, why);
-    g->facts->alarms_known = status == ST_OK && (!more || g->facts->alarm_count);
+    enum status status = walk(g, store, &q, MAILS_UNTIL_MS, visit_alarm, g->facts, &more, why);
+    if (status == ST_OK && (!more || g->facts->alarm_count))
+        g->facts->alarms_known = true;
     return status;
+}
+
+/* Alarms that this host raised while the store did not answer. */
+static void look_at_local_alarms(struct gathering *g)
+{
+    const struct spool_options options = {.path = g->config->spool, .max_bytes = g->config->spool_max_bytes};
+    struct spool *spool = NULL;
+    struct store *store = NULL;
+    unsigned int generation;
+    struct fail why;
+    if (g->facts->spool_use != SPOOL_KNOWN || (g->facts->store_answers && !g->facts->alarms_known))
+        return; /* the rest of a list that is not known would look like all of it */
+    if (spool_open(&options, &spool, &why) == ST_OK &&
+        spool_open_current(spool, &store, &generation, &why) == ST_OK &&
+        look_at_alarms(g, store, &why) != ST_OK)
+        keep_text(g->facts->unknown_why, why.text);
+    store_close(store);
+    spool_close(spool);
 }
 
 static bool visit_quarantined(void *context, const struct entity *row)
@@ -246,7 +269,8 @@ static enum status look_at_quarantine(struct gathering *g, struct fail *why)
         .select = "PartitionKey,RowKey,Timestamp,ReceivedTime",
         .limit = PAGE_ROWS,
     };
-    enum status status = walk(g, &q, MAILS_UNTIL_MS, visit_quarantined, f, &f->quarantined.more, why);
+    enum status status =
+        walk(g, g->store, &q, MAILS_UNTIL_MS, visit_quarantined, f, &f->quarantined.more, why);
     f->quarantine_known = status == ST_OK && (!f->quarantined.more || f->quarantined.count);
     if (f->quarantined.more)
         f->quarantined_last_ms = 0; /* it lies behind those that were counted */
@@ -284,7 +308,7 @@ static enum status read_directory(struct gathering *g, struct fail *why)
     g->offers = calloc(COUNT_MAX, sizeof *g->offers);
     if (!g->offers)
         return fail_set(why, ST_NOMEM, 0, "no memory for the offers");
-    enum status status = walk(g, &q, MAILS_UNTIL_MS, visit_offer, g, &g->more_offers, why);
+    enum status status = walk(g, g->store, &q, MAILS_UNTIL_MS, visit_offer, g, &g->more_offers, why);
     qsort(g->offers, g->offer_count, sizeof *g->offers, newest_first);
     return status;
 }
@@ -319,7 +343,7 @@ static enum status look_at_mails(struct gathering *g, struct fail *why)
             .select = "PartitionKey,RowKey,Timestamp,State,NextTime,ReceivedTime",
             .limit = PAGE_ROWS,
         };
-        status = walk(g, &q, MAILS_UNTIL_MS, visit_mail, f, &more, why);
+        status = walk(g, g->store, &q, MAILS_UNTIL_MS, visit_mail, f, &more, why);
     }
     f->mails_known = status == ST_OK;
     for (size_t i = 0; i <= MAIL_STATE_PARKED; i++)
@@ -344,7 +368,7 @@ static bool visit_lead(void *context, const struct entity *row)
 static enum status count_leads(struct gathering *g, struct fail *why)
 {
     struct status_facts *f = g->facts;
-    int64_t midnight_ms = f->now_ms - f->now_ms % DAY_MS;
+    int64_t midnight_ms = f->now_ms - f->now_ms % CLOCK_DAY_MS;
     enum status status = ST_OK;
     f->lead_last_ms = g->offer_count ? g->offers[0].last_ms : 0;
     f->offers_today.more = f->leads_today.more = g->more_offers;
@@ -360,7 +384,7 @@ static enum status count_leads(struct gathering *g, struct fail *why)
             .select = "PartitionKey,RowKey,Timestamp",
             .limit = PAGE_ROWS,
         };
-        status = walk(g, &q, ALL_UNTIL_MS, visit_lead, &today.leads, &today.leads.more, why);
+        status = walk(g, g->store, &q, ALL_UNTIL_MS, visit_lead, &today.leads, &today.leads.more, why);
         memcpy(today.name, g->offers[i].name, sizeof today.name);
         if (f->offers_today.count < STATUS_OFFERS)
             f->offers[f->offers_today.count] = today;
@@ -377,7 +401,7 @@ static enum status count_leads(struct gathering *g, struct fail *why)
 static void look_into_store(struct gathering *g)
 {
     struct fail why;
-    enum status status = look_at_alarms(g, &why);
+    enum status status = look_at_alarms(g, g->store, &why);
     if (status == ST_OK)
         status = look_at_quarantine(g, &why);
     if (status == ST_OK)
@@ -404,6 +428,7 @@ static void gather(struct service *service, struct status_facts *facts)
     look_at_relay(&g);
     if (ask_store(&g, service))
         look_into_store(&g);
+    look_at_local_alarms(&g);
     store_close(g.store);
     free(g.offers);
     arena_release(&g.arena);
