@@ -313,7 +313,8 @@ static enum status after_ambiguous(struct attempt *a, const struct fail *reason,
     a->mail.ambiguous++;
     bool park = a->mail.ambiguous > RETRY_AMBIGUOUS_MAX;
     log_attempt(a, LOG_LEVEL_ERROR, park ? "mail-parked" : "mail-ambiguous", reason);
-    return put_back(a, park ? MAIL_STATE_PARKED : MAIL_STATE_WAITING, retry_ambiguous_wait_ms(), reason, why);
+    return put_back(a, park ? MAIL_STATE_PARKED : MAIL_STATE_WAITING,
+                    clock_long_wait_ms(RETRY_AMBIGUOUS_WAIT_MS), reason, why);
 }
 
 static enum status after_send(struct attempt *a, enum mail_outcome outcome, const struct fail *reason,
@@ -340,8 +341,8 @@ static enum status after_send(struct attempt *a, enum mail_outcome outcome, cons
             status = put_back(a, MAIL_STATE_PARKED, 0, reason, why);
         } else {
             log_attempt(a, LOG_LEVEL_WARNING, "mail-deferred", reason);
-            status =
-                put_back(a, MAIL_STATE_WAITING, retry_wait_ms(a->mail.tries, retry_jitter()), reason, why);
+            status = put_back(a, MAIL_STATE_WAITING,
+                              clock_long_wait_ms(retry_wait_ms(a->mail.tries, retry_jitter())), reason, why);
         }
         break;
     case MAIL_PERMANENT:
@@ -349,7 +350,7 @@ static enum status after_send(struct attempt *a, enum mail_outcome outcome, cons
         status = put_back(a, MAIL_STATE_PARKED, 0, reason, why);
         break;
     case MAIL_CONFIGURATION: {
-        int64_t rest_ms = retry_pause_ms(++m->config_errors);
+        int64_t rest_ms = clock_long_wait_ms(retry_pause_ms(++m->config_errors));
         m->paused_until_ms = clock_monotonic_ms() + rest_ms;
         log_attempt(a, LOG_LEVEL_ERROR, "mail-paused", reason);
         status = put_back(a, MAIL_STATE_WAITING, 0, reason, why);

@@ -1,7 +1,6 @@
 #include "lib/relay/retry.h"
 
 /* L0 */
-#include "lib/base/clock.h"
 #include "lib/base/crypto.h"
 
 #define MINUTE_MS (60 * 1000LL)
@@ -10,7 +9,6 @@ static const int64_t FIRST_WAITS_MIN[] = {1, 5, 15, 30, 60, 120};
 enum { FIRST_WAITS = sizeof FIRST_WAITS_MIN / sizeof FIRST_WAITS_MIN[0] };
 #define LATER_WAIT_MIN 240
 #define GIVE_UP_MIN    (5 * 24 * 60)
-#define AMBIGUOUS_MIN  30
 
 /* failures comes from a row, which anybody may have edited. */
 static int64_t wait_min(int32_t failures)
@@ -24,12 +22,7 @@ int64_t retry_wait_ms(int32_t failures, uint32_t jitter)
 {
     int64_t wait_ms = wait_min(failures) * MINUTE_MS;
     int64_t fifth_ms = wait_ms / 5;
-    return clock_long_wait_ms(wait_ms - fifth_ms + (int64_t)(jitter % (uint32_t)(2 * fifth_ms + 1)));
-}
-
-int64_t retry_ambiguous_wait_ms(void)
-{
-    return clock_long_wait_ms(AMBIGUOUS_MIN * MINUTE_MS);
+    return wait_ms - fifth_ms + (int64_t)(jitter % (uint32_t)(2 * fifth_ms + 1));
 }
 
 uint32_t retry_jitter(void)
@@ -56,5 +49,5 @@ int64_t retry_pause_ms(int32_t errors)
     int64_t minutes = 1;
     for (int32_t i = 1; i < errors && minutes < 15; i++)
         minutes *= 2;
-    return clock_long_wait_ms((minutes < 15 ? minutes : 15) * MINUTE_MS);
+    return (minutes < 15 ? minutes : 15) * MINUTE_MS;
 }

@@ -2,7 +2,7 @@
  *
  * RFC 5321 4.5.4.1 asks for retries over four to five days.  Only definite,
  * transient failures count; configuration errors pause the queue instead.
- * All waits are long ones in the sense of clock_long_wait_ms.
+ * All waits are plain milliseconds: callers hand them to clock_long_wait_ms.
  */
 #ifndef LEAD_RETRY_H
 #define LEAD_RETRY_H
@@ -21,8 +21,8 @@ uint32_t retry_jitter(void);
 bool retry_is_over(int32_t failures);
 
 /* A mail whose outcome is not known is sent again after this, at most so often. */
-int64_t retry_ambiguous_wait_ms(void); /* half an hour */
-#define RETRY_AMBIGUOUS_MAX 2
+#define RETRY_AMBIGUOUS_WAIT_MS (30 * 60 * 1000LL)
+#define RETRY_AMBIGUOUS_MAX     2
 
 /* A claim expires after this, later than the longest dialogue: connecting, every
  * reply of the server and the ten minutes after the dot. */

@@ -296,11 +296,11 @@ static int64_t count_failures(struct attempt *a, const struct outcomes *outcomes
 {
     if (outcomes->ambiguous) {
         a->alarm.ambiguous++;
-        return retry_ambiguous_wait_ms();
+        return clock_long_wait_ms(RETRY_AMBIGUOUS_WAIT_MS);
     }
     if (outcomes->failed && !stopping(a->watch)) { /* what we have broken off is no failure */
         a->alarm.tries++;
-        return retry_wait_ms(a->alarm.tries, retry_jitter());
+        return clock_long_wait_ms(retry_wait_ms(a->alarm.tries, retry_jitter()));
     }
     return 0;
 }

@@ -393,8 +393,11 @@ static void test_stop_leaves_the_rows(void **state)
 static void test_one_relay_per_host(void **state)
 {
     struct fixture *f = *state;
-    struct relay_options options = {
-        .open = open_store, .context = f, .mailer = options_of(f), .socket_path = f->socket};
+    struct relay_options options = {.open = open_store,
+                                    .context = f,
+                                    .mails_leads = true,
+                                    .mailer = options_of(f),
+                                    .socket_path = f->socket};
     struct relay_socket held;
     struct fail why;
     bool waiting = true;
