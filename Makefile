@@ -42,10 +42,12 @@ OBJ        = $(patsubst %.c,$(BUILD)/%.o,$(1))
 # leadctl shares the handler's modules except its main.
 SHARED_OBJ := $(call OBJ,$(filter-out handler/main.c,$(HOOK_SRC)))
 UNIT_BIN  := $(patsubst tests/%.c,$(BUILD)/tests/%,$(UNITS))
-HARNESS   := $(patsubst tests/harness/%.c,$(BUILD)/harness/%,$(wildcard tests/harness/*.c))
+# The test servers are programs; what tests preload into leadhook is a library.
+HARNESS   := $(patsubst tests/harness/%.c,$(BUILD)/harness/%,$(filter-out %/preload.c,$(wildcard tests/harness/*.c))) \
+             $(patsubst tests/harness/%.c,$(BUILD)/harness/%.so,$(wildcard tests/harness/preload.c))
 
 .DELETE_ON_ERROR:
-.PHONY: all lib units test test-unit test-asan test-tsan harness bench analyze format format-check install clean help
+.PHONY: all lib units test test-unit test-asan test-tsan fault harness bench analyze format format-check install clean help
 
 all: $(BUILD)/leadhook $(BUILD)/leadctl ## build leadhook and leadctl (the default)
 
@@ -79,6 +81,11 @@ $(BUILD)/harness/%: tests/harness/%.c Makefile
 	@echo CC $<
 	$(Q)$(CC) $(filter-out -include lib/base/banned.h,$(CFLAGS)) -o $@ $< $(LDLIBS)
 
+$(BUILD)/harness/%.so: tests/harness/%.c Makefile
+	@mkdir -p $(@D)
+	@echo CC $<
+	$(Q)$(CC) $(filter-out -include lib/base/banned.h -fPIE,$(CFLAGS)) -fPIC -shared -o $@ $< $(filter-out -pie,$(LINK_$(VARIANT))) -ldl
+
 harness: $(HARNESS) ## build the test servers
 
 test: ## everything: unit, golden, cases and system tests
@@ -94,6 +101,11 @@ test-asan: ## everything under AddressSanitizer and UBSan
 
 test-tsan: ## everything under ThreadSanitizer
 	VARIANT=tsan BUILD=build/tsan sh tests/run
+
+# TRIALS, KINDS, TRIAL and JOBS go on to it.
+fault: ## trials with faults: is a lead lost, a row or a mail there twice?
+	$(Q)$(MAKE) --no-print-directory VARIANT=fault BUILD=build/fault all harness
+	$(Q)BUILD=build/fault node tests/fault/run.js
 
 bench: all harness ## speed and memory as ratios in one run
 	sh tests/bench/run

@@ -116,7 +116,7 @@ class Bench {
     const errors = [];
     for (const stop of this.stops.reverse()) await stop().catch((error) => errors.push(error));
     if (errors.length) this.showLogs();
-    fs.rmSync(this.dir, { recursive: true, force: true });
+    if (!this.keep) fs.rmSync(this.dir, { recursive: true, force: true });
     if (errors.length) throw errors[0];
   }
 
@@ -170,6 +170,11 @@ http {
     location / { return 404; }
   }
 }`);
+    return this.runNginx();
+  }
+
+  // Once more on the same port, when it has ended.
+  async runNginx() {
     const program = new Program('nginx', 'nginx', ['-p', this.dir, '-c', this.file('nginx.conf'), '-e', this.file('error.log'), '-g', 'daemon off;'],
       { log: this.file('nginx.out') });
     this.stops.push(() => program.stop('SIGTERM'));
@@ -338,9 +343,11 @@ function certificate(bench, name = 'localhost') {
 }
 
 // An SMTP server with TLS and logins (leads, 'pass word').  `faults` says what happens at a step ('greeting', 'auth',
-// 'mail', 'rcpt', 'data', 'dot'): {code} refuses, 'drop' ends the connection, 'hang' leaves it open without an answer;
-// a function of the recipient gives one of these or nothing.  Options: implicit (TLS from the first byte), methods of
-// login (none: no AUTH is offered), hideStarttls, tls (a certificate).
+// 'mail', 'rcpt', 'data', 'dot', 'accepted'): {code} refuses, 'drop' ends the connection, 'hang' leaves it open without
+// an answer; a function of the recipient gives one of these or nothing.  At 'dot' the message is not taken yet, at
+// 'accepted' it counts as taken and only its 250 is missing.  Options: implicit (TLS from the first byte), methods of
+// login (none: no AUTH is offered), hideStarttls, tls (a certificate).  kill() breaks everything off, start() listens
+// again on the same port.
 async function startSmtp(bench, options = {}) {
   const { SMTPServer } = require('smtp-server');
   const { simpleParser } = require('mailparser');
@@ -360,7 +367,8 @@ async function startSmtp(bench, options = {}) {
     return undefined;
   }
 
-  const server = new SMTPServer({
+  let server;
+  const make = () => new SMTPServer({
     secure: options.implicit || false,
     key: fs.readFileSync(tls.key), cert: fs.readFileSync(tls.cert),
     authMethods: methods, authOptional: true,
@@ -395,14 +403,28 @@ async function startSmtp(bench, options = {}) {
           if (error) return callback(error);
           smtp.mails.push({ raw, text: raw.toString('latin1'), from: session.envelope.mailFrom.address,
             to: session.envelope.rcptTo.map((r) => r.address), user: session.user, parsed: await simpleParser(raw) });
-          return callback();
+          return step('accepted', session, callback);
         });
       });
     },
   });
-  server.on('error', () => {}); // connections that are broken off are part of the tests
-  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
-  smtp.port = server.server.address().port;
+  const sockets = new Set();
+  smtp.start = async () => {
+    server = make();
+    server.on('error', () => {}); // connections that are broken off are part of the tests
+    server.server.on('connection', (socket) => {
+      sockets.add(socket);
+      socket.on('close', () => sockets.delete(socket));
+    });
+    await new Promise((resolve) => server.listen(smtp.port || 0, '127.0.0.1', resolve));
+    smtp.port = server.server.address().port;
+  };
+  smtp.kill = async () => {
+    const closed = new Promise((resolve) => server.server.close(resolve));
+    for (const socket of sockets) socket.destroy();
+    await closed;
+  };
+  await smtp.start();
   bench.stops.push(() => new Promise((resolve) => server.close(resolve)));
   smtp.settings = (extra = {}) => ({
     mail_url: `${options.implicit ? 'smtps' : 'smtp'}://localhost:${smtp.port}`, mail_user: 'leads',
@@ -424,5 +446,5 @@ function lead(changes = {}, details = {}) {
   });
 }
 
-module.exports = { test, Bench, Program, KEY, ACCOUNT, ACCOUNT_KEY, build, top, until, freePort, request, startAzurite, connectionString,
+module.exports = { test, Bench, Program, KEY, ACCOUNT, ACCOUNT_KEY, build, top, until, freePort, isListening, request, startAzurite, connectionString,
   tableClient, rows, isLead, isMail, startProxy, startSmtp, certificate, lead };

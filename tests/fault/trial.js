@@ -1,0 +1,401 @@
+// A trial of `make fault`: a known set of leads is posted through nginx while
+// something breaks, everything recovers, and what was answered is compared with
+// what is stored and with what the SMTP server accepted.
+//
+//   const t = new Trial('kind', 7);
+//   await t.start({ store: 'table', processes: 2 });
+//   const posting = t.post(...t.leads(20));
+//   ... break something: t.table.kill(), t.host.kill(0), t.smtp.faults = {...}
+//   await posting;
+//   await t.recovered();
+//   await t.judge();
+//
+// run.js makes the trial, judges it when the kind has not, and closes it.
+'use strict';
+
+const fs = require('node:fs');
+const os = require('node:os');
+const path = require('node:path');
+const L = require('../system/lib.js');
+
+const TABLE = 'MarketplaceLeads';
+const HURRY = 600;         // a minute becomes 0.1 s
+const ANSWER_MS = 20000;   // a sender waits no longer
+const RECOVERY_MS = 40000;
+const harness = (name) => path.join(L.build, 'harness', name);
+
+function isGone(pid) {
+  try {
+    return /^State:\s+[ZX]/m.test(fs.readFileSync(`/proc/${pid}/status`, 'utf8'));
+  } catch {
+    return true;
+  }
+}
+
+// The Table service: our own fake, which commits to its journal before it answers.
+class FakeTable {
+  constructor(bench) { this.bench = bench; }
+  async start() {
+    const log = this.bench.file('table.log');
+    const listens = () => (fs.existsSync(log) ? (fs.readFileSync(log, 'utf8').match(/^listening \d+/gm) || []).length : 0);
+    const before = listens();
+    this.program = new L.Program('fake_table', harness('fake_table'),
+      ['--port', String(this.port || 0)], { log });
+    const { program } = this;
+    this.bench.stops.push(() => program.stop('SIGTERM'));
+    await L.until('the Table service', () => {
+      if (program.status !== undefined) throw new Error(`fake_table ended with ${program.status}: ${program.output()}`);
+      return listens() > before;
+    });
+    this.port = Number(/^listening (\d+)/m.exec(program.output())[1]);
+    return this;
+  }
+  get running() { return this.program && this.program.status === undefined; }
+  // Connections are refused from now on.
+  kill() { return this.program.stop('SIGKILL'); }
+  stop() { return this.program.stop('SIGTERM'); }
+  // Stands still without closing anything, as behind a broken network.
+  freeze() { this.program.child.kill('SIGSTOP'); }
+  thaw() { this.program.child.kill('SIGCONT'); }
+
+  // What it does to requests from now on: rules in the words of fake_table/faults.h, as objects; none lifts all.
+  // The first rule that matches counts.
+  async fault(...rules) {
+    const lines = rules.map((rule) => Object.entries(rule).map(([name, value]) => `${name}=${encodeURIComponent(value === true ? 1 : value)}`).join('&'));
+    const answer = await L.request(this.port, 'POST', '/_fault', lines.join('\n'));
+    if (answer.code !== 200) throw new Error(`fault: ${answer.text}`);
+  }
+  // How often each rule was applied.
+  async hits() { return (await L.request(this.port, 'GET', '/_fault')).json.hits; }
+  async count(prefix = '', table = TABLE) {
+    return (await L.request(this.port, 'GET', `/_count?table=${table}&prefix=${encodeURIComponent(prefix)}`)).json.count;
+  }
+}
+
+// A host: nginx, and leadhooks on one socket that outlives them, with a spool and a relay of their own.
+class Host {
+  constructor(trial, name, options) {
+    this.trial = trial;
+    this.name = name;
+    this.options = options;
+    this.bench = new L.Bench(trial);
+    this.file = (each) => this.bench.file(each);
+  }
+
+  async start() {
+    const { trial, options } = this;
+    const mail = trial.smtp ? trial.smtp.settings() : {};
+    const store = trial.table
+      ? { store: 'table', table_connection_file: this.bench.write('connection', L.connectionString(trial.table.port)), spool: this.file('spool.db') }
+      : { store: `sqlite:${this.file('leads.db')}` };
+    this.bench.configure({ listen: null, listen_mode: null, relay_socket: this.file('relay'), request_deadline_ms: 500, ...store, ...mail, ...options.settings });
+    this.nginx = await this.bench.startNginx();
+    await this.startWorkers();
+    return this;
+  }
+
+  // --- leadhooks
+
+  async startWorkers() {
+    const { processes = 2, env = {}, preload, wrap = [] } = this.options;
+    const environment = { ...process.env, LEADHOOK_TEST_HURRY: String(HURRY), ...env };
+    const first = [];
+    if (preload) {
+      environment.LD_PRELOAD = harness('preload.so');
+      environment.LH_FAULT_ARM = this.file('armed');
+      environment.LH_FAULT_COUNT = this.file('counted');
+      environment.LH_FAULT = preload.fault;
+      if (preload.once) first.push('--first', 'LH_FAULT');
+    }
+    fs.rmSync(this.file('fcgi.sock'), { force: true });
+    this.supervisor = new L.Program('supervise', harness('supervise'),
+      [...first, this.file('fcgi.sock'), String(processes), ...wrap, path.join(L.build, 'leadhook'), '--config', this.bench.config],
+      { log: this.file('leadhook.log'), spawn: { env: environment } });
+    const { supervisor } = this;
+    const before = this.readies();
+    this.bench.stops.push(() => supervisor.stop());
+    await L.until(`the processes of ${this.name}`, () => {
+      if (supervisor.status !== undefined) throw new Error(`the supervisor ended with ${supervisor.status}: ${supervisor.output()}`);
+      return this.readies() - before >= processes;
+    });
+  }
+  log() { return fs.readFileSync(this.file('leadhook.log'), 'utf8'); }
+  readies() { return fs.existsSync(this.file('leadhook.log')) ? (this.log().match(/event=ready/g) || []).length : 0; }
+  // The processes that run now, by their index.
+  pids() {
+    const running = new Map();
+    for (const [, what, index, pid] of this.log().matchAll(/^(started|ended) (\d+) (\d+)/gm)) {
+      if (what === 'started') running.set(Number(index), Number(pid));
+      else if (running.get(Number(index)) === Number(pid)) running.delete(Number(index));
+    }
+    return running;
+  }
+  // How often a process has ended by this signal (9), or with a status: [['signal', 9], ['exit', 0]...].
+  ends() { return [...this.log().matchAll(/^ended \d+ \d+ (exit|signal) (\d+)/gm)].map(([, how, number]) => [how, Number(number)]); }
+  // Another is started in its place.  Only processes that the supervisor has not seen end are signalled.
+  kill(index, signal = 'SIGKILL') {
+    const pid = this.pids().get(index);
+    try {
+      if (pid) process.kill(pid, signal);
+    } catch (error) {
+      if (error.code !== 'ESRCH') throw error; // it has just ended by itself
+    }
+    return pid;
+  }
+  killAll(signal = 'SIGKILL') { return [...this.pids().keys()].map((index) => this.kill(index, signal)); }
+  // From now on the preloaded library counts.
+  arm() { fs.writeFileSync(this.file('armed'), ''); }
+  disarm() { fs.rmSync(this.file('armed'), { force: true }); }
+  // SIGTERM to all; 0 when each ended with 0.
+  async stopWorkers() { return this.supervisor.stop(); }
+
+  // --- nginx
+
+  async startNginx() { this.nginx = await this.bench.runNginx(); }
+  // The master and its workers, at once.
+  async killNginx() {
+    const { pid } = this.nginx.child;
+    const children = fs.readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean).map(Number);
+    this.nginx.child.kill('SIGKILL');
+    for (const child of children) process.kill(child, 'SIGKILL');
+    await this.nginx.ended;
+    await L.until('the end of nginx', () => children.every(isGone));
+  }
+}
+
+class Trial {
+  constructor(kind, number) {
+    this.kind = kind;
+    this.number = number;
+    this.afters = [];
+    this.answers = []; // {body, email, code, status, id, retryAfter, error}: error instead of the others where no answer came
+    this.hosts = [];
+  }
+
+  // Bench's and Program's context: what has to be stopped in the end.
+  after(stop) { this.afters.push(stop); }
+  async close({ keep = false } = {}) {
+    const errors = [];
+    for (const bench of [this.bench, ...this.hosts.map((host) => host.bench)]) if (bench) bench.keep = keep;
+    for (const stop of this.afters.reverse()) await stop().catch((error) => errors.push(error));
+    if (errors.length) throw errors[0];
+  }
+  folders() { return [this.bench, ...this.hosts.map((host) => host.bench)].filter(Boolean).map((bench) => bench.dir); }
+
+  // store: 'table' (the fake service) or 'sqlite'.  processes: leadhooks on the one socket.  smtp: whether mail is
+  // sent.  smtpOptions: see startSmtp.  settings: of leadhook.conf.  env: of leadhook.  wrap: a command that runs it.
+  // preload: {fault: 'write:kill:7', once}: counts in every process from host.arm() on; with once only in the first
+  // start of process 0.
+  async start({ store = 'table', smtp = true, smtpOptions = {}, ...host } = {}) {
+    this.bench = new L.Bench(this);
+    if (store === 'table') this.table = await new FakeTable(this.bench).start();
+    if (smtp) {
+      this.smtp = await L.startSmtp(this.bench, { tls: sharedCertificate(), ...smtpOptions });
+      this.smtp.fault = (faults = {}) => { this.smtp.faults = faults; };
+      this.smtpRuns = true;
+    }
+    await this.addHost(host);
+    return this;
+  }
+  // One more, on the same table and SMTP server.
+  async addHost(options = {}) {
+    const host = new Host(this, `host ${this.hosts.length + 1}`, options);
+    this.hosts.push(host);
+    return host.start();
+  }
+  get host() { return this.hosts[0]; }
+
+  // Distinct leads.
+  leads(count, ...changes) {
+    return Array.from({ length: count }, () => {
+      const body = L.lead(...changes);
+      return { body, email: JSON.parse(body).UserDetails.Email };
+    });
+  }
+
+  // Posts the leads at once; records and gives their answers.
+  post(...leads) { return Promise.all(leads.flat().map((lead) => this.postTo(this.host, lead))); }
+  async postTo(host, { body, email }) {
+    const answer = { body, email };
+    try {
+      const got = await within(ANSWER_MS, L.request(host.bench.port, 'POST', `/leads?key=${encodeURIComponent(L.KEY)}`, body, { 'Content-Type': 'application/json' }));
+      answer.code = got.code;
+      answer.status = got.json && got.json.status;
+      answer.id = got.json && got.json.id;
+      answer.retryAfter = got.headers['retry-after'];
+      answer.text = got.text;
+    } catch (error) {
+      answer.error = error.code || error.message;
+    }
+    this.answers.push(answer);
+    return answer;
+  }
+  // Senders that post one lead after the other until stop() is called; their answers are recorded like the others.
+  load({ senders = 4, most = 400, host = this.host } = {}) {
+    let running = true;
+    let left = most;
+    const all = Array.from({ length: senders }, async () => {
+      while (running && left-- > 0) {
+        const answer = await this.postTo(host, this.leads(1)[0]);
+        if (answer.error) await pause(10); // nobody listens at the moment
+      }
+    });
+    return { stop: async () => { running = false; await Promise.all(all); } };
+  }
+
+  // --- the end
+
+  // Every fault is lifted; waits until nothing is on its way any more.  What still is after the limit shows in judge().
+  async recovered({ limit = RECOVERY_MS } = {}) {
+    for (const host of this.hosts) {
+      host.disarm();
+      if (host.nginx.status !== undefined) await host.startNginx();
+      if (host.supervisor.status !== undefined) await host.startWorkers();
+    }
+    if (this.table) {
+      if (this.table.running) this.table.thaw();
+      else await this.table.start();
+      await this.table.fault();
+    }
+    if (this.smtp) {
+      this.smtp.fault();
+      if (!await L.isListening(this.smtp.port)) await this.smtp.start();
+    }
+    const end = Date.now() + limit;
+    for (;;) {
+      const found = await this.look();
+      if (found.settled || Date.now() > end) return found;
+      await pause(50);
+    }
+  }
+
+  // The rows of the store, as plain objects.
+  async rows() {
+    if (!this.table) return this.host.bench.entities();
+    const all = [];
+    for (const table of [TABLE, `${TABLE}Ops`]) {
+      // The tables are made with the first lead.
+      const found = await L.rows(this.table.port, table).catch((error) => { if (error.statusCode === 404) return []; throw error; });
+      all.push(...found.map(plain));
+    }
+    return all;
+  }
+
+  // What there is now, held against what was answered.
+  async look() {
+    const rows = await this.rows();
+    const leads = rows.filter(L.isLead);
+    const waiting = rows.filter((row) => L.isMail(row) && row.State !== 'parked');
+    const parked = rows.filter((row) => L.isMail(row) && row.State === 'parked');
+    const quarantined = new Set(rows.filter((row) => row.partitionKey === 'quarantine').map((row) => row.rowKey.split('-')[1]));
+    const byEmail = group(leads, (row) => row.Email);
+    const problems = [];
+    const result = { acked: 0, lost: 0, duplicate_rows: 0, duplicate_mails: 0, unmailed: 0, parked: parked.length, waiting: waiting.length, problems };
+
+    for (const [email, answers] of group(this.answers, (answer) => answer.email)) {
+      const good = answers.filter((answer) => answer.code >= 200 && answer.code < 300);
+      const stored = byEmail.get(email) || [];
+      const kept = (answer) => (answer.status === 'quarantined' ? quarantined.has(answer.id)
+        : stored.some((row) => [row.DeliveryId, row.LastDeliveryId].includes(answer.id) || (answers.length > 1 && row.Deliveries > 1)));
+      result.acked += good.length > 0;
+      for (const answer of good.filter((each) => !kept(each)).slice(0, 1)) {
+        result.lost++;
+        problems.push(`lost: ${email} answered ${answer.code} ${answer.status} ${answer.id}, stored ${stored.map((row) => row.DeliveryId).join(' ') || 'nowhere'}`);
+      }
+      if (stored.length > 1) {
+        result.duplicate_rows += stored.length - 1;
+        problems.push(`duplicate rows: ${email} ${stored.map((row) => `${row.partitionKey}/${row.rowKey}`).join(' ')}`);
+      }
+      // A write of ours that was repeated must not count as a delivery.
+      for (const row of stored.filter((each) => each.Deliveries > answers.length)) {
+        problems.push(`deliveries: ${email} has ${row.Deliveries} and was posted ${answers.length} times`);
+      }
+      for (const answer of answers.filter((each) => !this.allowsAnswer(each))) {
+        problems.push(`answer: ${email} ${answer.code || ''} ${answer.error || ''} ${answer.text || ''}`);
+      }
+    }
+    for (const answer of this.answers.filter((each) => each.code >= 400 && each.id && !quarantined.has(each.id))) {
+      result.lost++;
+      problems.push(`lost: not in quarantine: ${answer.code} ${answer.id}`);
+    }
+
+    if (this.smtp) this.lookAtMails(leads, [...waiting, ...parked], result);
+    result.settled = !problems.some((each) => /^(lost|unmailed)/.test(each)) && waiting.length === 0;
+    if (waiting.length) problems.push(...waiting.map((row) => `waits: ${row.rowKey} ${row.State} tries=${row.Tries} next=${row.NextTime} ${row.Error || ''}`));
+    return result;
+  }
+
+  lookAtMails(leads, rows, result) {
+    const recipients = this.host.bench.settings.mail_to.split(',').length;
+    const mails = group(this.smtp.mails.flatMap((mail) => mail.to.map((to) => `${mail.parsed.messageId} ${to}`)).filter((each) => each.startsWith('<lead.')), (each) => each);
+    const ids = new Set(leads.map((row) => row.DeliveryId));
+    const sent = new Map();
+    for (const [mail, times] of mails) {
+      const id = mail.slice('<lead.'.length).split('.')[0];
+      sent.set(id, (sent.get(id) || 0) + 1);
+      // A mail of a delivery that is no row's is one too many as well.
+      const extra = times.length - (ids.has(id) ? 1 : 0);
+      if (!extra) continue;
+      result.duplicate_mails += extra;
+      result.problems.push(`duplicate mail: ${mail} ${times.length} times${ids.has(id) ? '' : ', of no lead that is stored'}`);
+    }
+    for (const row of leads) {
+      const open = rows.filter((each) => each.rowKey.startsWith(`~mail-${row.rowKey}-`)).length;
+      if ((sent.get(row.DeliveryId) || 0) + open >= recipients) continue;
+      result.unmailed++;
+      result.problems.push(`unmailed: ${row.Email} ${row.DeliveryId}`);
+    }
+  }
+
+  // A sender of a good lead sees nothing but 2xx, and 503 with Retry-After; and no answer where nginx was killed.
+  allowsAnswer(answer) {
+    if (answer.error) return Boolean(this.mayBreakConnections);
+    if (answer.code === 503) return Boolean(answer.retryAfter);
+    return (answer.code >= 200 && answer.code < 300) || Boolean(answer.id);
+  }
+
+  // Stops leadhook and looks for the last time.
+  async judge() {
+    for (const host of this.hosts) {
+      const status = await host.stopWorkers();
+      if (status !== 0) this.stopProblem = `${host.name} ended with ${status}`;
+    }
+    this.verdict = await this.look();
+    if (this.stopProblem) this.verdict.problems.push(`stop: ${this.stopProblem}`);
+    return this.verdict;
+  }
+}
+
+function group(list, key) {
+  const groups = new Map();
+  for (const each of list) {
+    const name = key(each);
+    if (!groups.has(name)) groups.set(name, []);
+    groups.get(name).push(each);
+  }
+  return groups;
+}
+// {type, value} as the SDK gives it, as numbers, booleans and texts.
+function plain(row) {
+  const convert = ({ type, value }) => (type === 'Int32' || type === 'Double' ? Number(value) : value);
+  return Object.fromEntries(Object.entries(row).map(([name, value]) => [name, value && typeof value === 'object' && 'value' in value ? convert(value) : value]));
+}
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+function within(ms, promise) {
+  let timer;
+  const limit = new Promise((resolve, reject) => { timer = setTimeout(() => reject(new Error(`no answer within ${ms} ms`)), ms); });
+  return Promise.race([promise, limit]).finally(() => clearTimeout(timer));
+}
+
+// One for the run: making it takes longer than some trials.
+let shared;
+function sharedCertificate() {
+  if (!shared) {
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'lh-certificate-'));
+    shared = L.certificate({ file: (name) => path.join(folder, name) });
+    process.on('exit', () => fs.rmSync(folder, { recursive: true, force: true }));
+  }
+  return shared;
+}
+
+module.exports = { Trial, Host, FakeTable, TABLE, HURRY, pause };
