@@ -32,46 +32,6 @@ function isGone(pid) {
   }
 }
 
-// The Table service: our own fake, which commits to its journal before it answers.
-class FakeTable {
-  constructor(bench) { this.bench = bench; }
-  async start() {
-    const log = this.bench.file('table.log');
-    const listens = () => (fs.existsSync(log) ? (fs.readFileSync(log, 'utf8').match(/^listening \d+/gm) || []).length : 0);
-    const before = listens();
-    this.program = new L.Program('fake_table', harness('fake_table'),
-      ['--port', String(this.port || 0)], { log });
-    const { program } = this;
-    this.bench.stops.push(() => program.stop('SIGTERM'));
-    await L.until('the Table service', () => {
-      if (program.status !== undefined) throw new Error(`fake_table ended with ${program.status}: ${program.output()}`);
-      return listens() > before;
-    });
-    this.port = Number(/^listening (\d+)/m.exec(program.output())[1]);
-    return this;
-  }
-  get running() { return this.program && this.program.status === undefined; }
-  // Connections are refused from now on.
-  kill() { return this.program.stop('SIGKILL'); }
-  stop() { return this.program.stop('SIGTERM'); }
-  // Stands still without closing anything, as behind a broken network.
-  freeze() { this.program.child.kill('SIGSTOP'); }
-  thaw() { this.program.child.kill('SIGCONT'); }
-
-  // What it does to requests from now on: rules in the words of fake_table/faults.h, as objects; none lifts all.
-  // The first rule that matches counts.
-  async fault(...rules) {
-    const lines = rules.map((rule) => Object.entries(rule).map(([name, value]) => `${name}=${encodeURIComponent(value === true ? 1 : value)}`).join('&'));
-    const answer = await L.request(this.port, 'POST', '/_fault', lines.join('\n'));
-    if (answer.code !== 200) throw new Error(`fault: ${answer.text}`);
-  }
-  // How often each rule was applied.
-  async hits() { return (await L.request(this.port, 'GET', '/_fault')).json.hits; }
-  async count(prefix = '', table = TABLE) {
-    return (await L.request(this.port, 'GET', `/_count?table=${table}&prefix=${encodeURIComponent(prefix)}`)).json.count;
-  }
-}
-
 // A host: nginx, and leadhooks on one socket that outlives them, with a spool and a relay of their own.
 class Host {
   constructor(trial, name, options) {
@@ -188,7 +148,7 @@ class Trial {
   // start of process 0.
   async start({ store = 'table', smtp = true, smtpOptions = {}, ...host } = {}) {
     this.bench = new L.Bench(this);
-    if (store === 'table') this.table = await new FakeTable(this.bench).start();
+    if (store === 'table') this.table = await L.startFakeTable(this.bench);
     if (smtp) {
       this.smtp = await L.startSmtp(this.bench, { tls: sharedCertificate(), ...smtpOptions });
       this.smtp.fault = (faults = {}) => { this.smtp.faults = faults; };
@@ -398,4 +358,4 @@ function sharedCertificate() {
   return shared;
 }
 
-module.exports = { Trial, Host, FakeTable, TABLE, HURRY, pause };
+module.exports = { Trial, Host, TABLE, HURRY, pause };

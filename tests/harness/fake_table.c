@@ -1,11 +1,11 @@
-/* fake_table - the part of the Azure Table service that leadhook uses, in memory and fast.
+/* fake_table - the part of the Azure Table service that leadhook uses, fast and, when told to, durable or broken.
  *
  * For measuring speed and for tests with faults.  It judges what the client
  * sends, so it shares no code with leadhook: signatures, headers, keys, types,
  * sizes and transactions are checked here as the service's documentation
  * describes them, and where Azurite is laxer this is not.
  *
- *   fake_table [--port N] [--latency-ms N] [--scan-rows N] [--account NAME --key BASE64]
+ *   fake_table [--port N] [--latency-ms N] [--scan-rows N] [--journal FILE] [--account NAME --key BASE64]
  *
  * Prints "listening PORT" (port 0, the default: the kernel's choice) and serves
  * http://127.0.0.1:PORT/ACCOUNT/ until SIGTERM.  Every answer is held back for
@@ -13,11 +13,15 @@
  * looks at scan-rows rows at most and then answers with a continuation, also
  * when it found nothing: the service does that, and clients get it wrong.
  *
+ * Rows are kept in memory, and with --journal in FILE too: before the answer, so
+ * that after SIGKILL the next process with that file has all that was answered.
+ *
  * Not signed, for tests:
+ *   GET, POST /_fault                what it is to do wrong: see fake_table/rules.h
  *   GET /_count?table=T[&prefix=P]   rows of T whose RowKey begins with P: {"count":N}
  *   GET /_stats                      {"requests":N,"batches":N,"operations":N,"refused":N}
  *
- * Missing: queries inside a batch, listing and deleting tables, SAS, ranges of
+ * Missing: queries inside a batch, listing tables, SAS, ranges of
  * OData beyond comparisons joined by "and", "or" and parentheses.
  */
 
@@ -45,12 +49,28 @@ static const struct fault *create_table(struct text json, struct text *name)
         return &BAD_RESOURCE;
     if (table_named(*name))
         return &TABLE_EXISTS;
-    if (table_count == TABLES)
+    struct table *table = table_add(*name);
+    if (!table)
         return &STORE_FULL;
-    struct table *table = &tables[table_count++];
-    memcpy(table->name, name->p, name->n);
-    table->name[name->n] = '\0';
+    journal_note(JOURNAL_TABLE, table, (struct key){0}, NULL);
+    journal_commit();
     return NULL;
+}
+
+/* DELETE /ACCOUNT/Tables('NAME') */
+static void answer_table_gone(struct out *o, struct text name)
+{
+    struct table *table =
+        take(&name, LIT("Tables('")) ? table_named((struct text){name.p, find(name, LIT("')"))}) : NULL;
+    if (!table) {
+        answer_fault(o, &NO_TABLE);
+        return;
+    }
+    journal_note(JOURNAL_TABLE_GONE, table, (struct key){0}, NULL);
+    journal_commit();
+    table_remove(table);
+    write_head(o, 204);
+    out_add(o, LIT("Content-Length: 0\r\n\r\n"));
 }
 
 static void answer_tables(struct out *o, const struct request *q)
@@ -90,6 +110,12 @@ static void answer_control(struct out *o, const struct request *q)
         for (struct row *row = table ? table->first[0] : NULL; row; row = row->next[0])
             count += starts(row->key.row, prefix);
         outf(&body, "{\"count\":%zu}\n", count);
+    } else if (same(q->path, LIT("/_fault"))) {
+        if (same(q->method, LIT("POST")) && !rules_read(q->body)) {
+            answer_fault(o, &BAD_INPUT);
+            return;
+        }
+        rules_hits(&body);
     } else {
         outf(&body,
              "{\"requests\":%" PRIu64 ",\"batches\":%" PRIu64 ",\"operations\":%" PRIu64
@@ -120,6 +146,8 @@ static void answer(struct out *o, const struct request *q)
         (void)cut(&name, LIT("/"));
     if (same(name, LIT("Tables")))
         answer_tables(o, q);
+    else if (same(q->method, LIT("DELETE")) && starts(name, LIT("Tables(")))
+        answer_table_gone(o, name);
     else if (same(name, LIT("$batch")) || same(name, LIT("%24batch")))
         answer_batch(o, q);
     else if (same(q->method, LIT("GET")))
@@ -130,7 +158,8 @@ static void answer(struct out *o, const struct request *q)
 
 static _Noreturn void usage(void)
 {
-    fputs("usage: fake_table [--port N] [--latency-ms N] [--scan-rows N] [--account NAME --key BASE64]\n",
+    fputs("usage: fake_table [--port N] [--latency-ms N] [--scan-rows N] [--journal FILE] "
+          "[--account NAME --key BASE64]\n",
           stderr);
     exit(64);
 }
@@ -156,14 +185,18 @@ static bool account_key_read(struct text base64)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"port", required_argument, NULL, 'p'},      {"latency-ms", required_argument, NULL, 'l'},
-        {"scan-rows", required_argument, NULL, 's'}, {"account", required_argument, NULL, 'a'},
-        {"key", required_argument, NULL, 'k'},       {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"port", required_argument, NULL, 'p'},
+                                            {"latency-ms", required_argument, NULL, 'l'},
+                                            {"scan-rows", required_argument, NULL, 's'},
+                                            {"account", required_argument, NULL, 'a'},
+                                            {"key", required_argument, NULL, 'k'},
+                                            {"journal", required_argument, NULL, 'j'},
+                                            {NULL, 0, NULL, 0}};
     /* The published account of Microsoft's storage emulator. */
     const char *key =
         "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
     account.name = "devstoreaccount1";
+    const char *journal = NULL;
     uint16_t port = 0;
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (o == 'p')
@@ -172,6 +205,8 @@ int main(int argc, char **argv)
             latency_ns = (int64_t)option_number(optarg, 60000) * 1000000;
         else if (o == 's')
             scan_rows = option_number(optarg, SIZE_MAX / 16);
+        else if (o == 'j')
+            journal = optarg;
         else if (o == 'a')
             account.name = optarg;
         else if (o == 'k')
@@ -181,5 +216,7 @@ int main(int argc, char **argv)
     }
     if (optind != argc || !account_key_read(text_of(key)))
         usage();
+    if (journal)
+        journal_open(journal);
     serve(listen_on(port));
 }

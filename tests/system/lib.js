@@ -261,19 +261,60 @@ async function startAzurite(bench, { port } = {}) {
   return program;
 }
 
+// The test's own Table service (tests/harness/fake_table.c), which commits to its journal before it answers.
+class FakeTable {
+  constructor(bench) { this.bench = bench; }
+  async start() {
+    const log = this.bench.file('table.log');
+    const listens = () => (fs.existsSync(log) ? (fs.readFileSync(log, 'utf8').match(/^listening \d+/gm) || []).length : 0);
+    const before = listens();
+    this.program = new Program('fake_table', path.join(build, 'harness/fake_table'),
+      ['--port', String(this.port || 0), '--journal', this.bench.file('table.journal')], { log });
+    const { program } = this;
+    this.bench.stops.push(() => program.stop('SIGTERM'));
+    await until('the Table service', () => {
+      if (program.status !== undefined) throw new Error(`fake_table ended with ${program.status}: ${program.output()}`);
+      return listens() > before;
+    });
+    this.port = Number(/^listening (\d+)/m.exec(program.output())[1]);
+    return this;
+  }
+  get running() { return this.program && this.program.status === undefined; }
+  // Connections are refused from now on.
+  kill() { return this.program.stop('SIGKILL'); }
+  stop() { return this.program.stop('SIGTERM'); }
+  // Stands still without closing anything, as behind a broken network.
+  freeze() { this.program.child.kill('SIGSTOP'); }
+  thaw() { this.program.child.kill('SIGCONT'); }
+
+  // What it does to requests from now on: rules in the words of fake_table/rules.h, as objects; none lifts all.
+  // The first rule that matches counts.
+  async fault(...rules) {
+    const lines = rules.map((rule) => Object.entries(rule).map(([name, value]) => `${name}=${encodeURIComponent(value === true ? 1 : value)}`).join('&'));
+    const answer = await request(this.port, 'POST', '/_fault', lines.join('\n'));
+    if (answer.code !== 200) throw new Error(`fault: ${answer.text}`);
+  }
+  // How often each rule was applied.
+  async hits() { return (await request(this.port, 'GET', '/_fault')).json.hits; }
+  async count(prefix = '', table = 'MarketplaceLeads') {
+    return (await request(this.port, 'GET', `/_count?table=${table}&prefix=${encodeURIComponent(prefix)}`)).json.count;
+  }
+}
+const startFakeTable = (bench) => new FakeTable(bench).start();
+
 function connectionString(port) {
   return `DefaultEndpointsProtocol=http;AccountName=${ACCOUNT};AccountKey=${ACCOUNT_KEY};TableEndpoint=http://127.0.0.1:${port}/${ACCOUNT};`;
 }
 
 // The official SDK as an independent reader.
-function tableClient(port, table) {
+function tableClient(port, table, options = {}) {
   const { TableClient, AzureNamedKeyCredential } = require('@azure/data-tables');
   return new TableClient(`http://127.0.0.1:${port}/${ACCOUNT}`, table,
-    new AzureNamedKeyCredential(ACCOUNT, ACCOUNT_KEY), { allowInsecureConnection: true });
+    new AzureNamedKeyCredential(ACCOUNT, ACCOUNT_KEY), { allowInsecureConnection: true, ...options });
 }
-async function rows(port, table) {
+async function rows(port, table, options) {
   const result = [];
-  for await (const row of tableClient(port, table).listEntities({ disableTypeConversion: true })) result.push(row);
+  for await (const row of tableClient(port, table, options).listEntities({ disableTypeConversion: true })) result.push(row);
   return result;
 }
 const isLead = (row) => /^[0-9a-f]{32}-[0-9a-f]{32}$/.test(row.rowKey);
@@ -446,5 +487,5 @@ function lead(changes = {}, details = {}) {
   });
 }
 
-module.exports = { test, Bench, Program, KEY, ACCOUNT, ACCOUNT_KEY, build, top, until, freePort, isListening, request, startAzurite, connectionString,
-  tableClient, rows, isLead, isMail, startProxy, startSmtp, certificate, lead };
+module.exports = { test, Bench, Program, KEY, ACCOUNT, ACCOUNT_KEY, build, top, until, freePort, isListening, request, startAzurite, startFakeTable,
+  connectionString, tableClient, rows, isLead, isMail, startProxy, startSmtp, certificate, lead };

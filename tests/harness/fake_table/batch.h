@@ -102,6 +102,30 @@ static void write_part_start(struct out *body)
                       "Content-Transfer-Encoding: binary\r\n\r\n"));
 }
 
+static void write_batch_start(struct out *body)
+{
+    out_add(body, LIT("--batchresponse_fake\r\n"
+                      "Content-Type: multipart/mixed; boundary=changesetresponse_fake\r\n\r\n"));
+}
+
+static void write_batch(struct out *o, struct out *body)
+{
+    out_add(body, LIT("--changesetresponse_fake--\r\n--batchresponse_fake--\r\n"));
+    write_head(o, 202);
+    write_body(o, "multipart/mixed; boundary=batchresponse_fake", body);
+}
+
+/* The fault of the operation at this index, instead of the answers of all. */
+static void write_member_fault(struct out *body, const struct fault *fault, size_t index)
+{
+    write_part_start(body);
+    outf(body, "HTTP/1.1 %d %s\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-cache\r\n",
+         fault->status, reason_of(fault->status));
+    out_add(body, LIT("DataServiceVersion: 3.0;\r\nContent-Type: " JSON_TYPE "\r\n\r\n"));
+    fault_json(body, fault, (int)index);
+    out_add(body, LIT("\r\n"));
+}
+
 /* All or nothing: the rows of a batch differ, so each one's success depends on nothing but the state before
  * it, and the plans hold until the last of them is made. */
 static void answer_batch(struct out *o, const struct request *q)
@@ -144,18 +168,11 @@ static void answer_batch(struct out *o, const struct request *q)
     }
 
     struct out body = {.limit = ANSWER_BYTES};
-    out_add(&body, LIT("--batchresponse_fake\r\n"
-                       "Content-Type: multipart/mixed; boundary=changesetresponse_fake\r\n\r\n"));
+    write_batch_start(&body);
     stats.batches++;
     stats.refused += fault != NULL;
-    if (fault) {
-        write_part_start(&body);
-        outf(&body, "HTTP/1.1 %d %s\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-cache\r\n",
-             fault->status, reason_of(fault->status));
-        out_add(&body, LIT("DataServiceVersion: 3.0;\r\nContent-Type: " JSON_TYPE "\r\n\r\n"));
-        fault_json(&body, fault, (int)failed);
-        out_add(&body, LIT("\r\n"));
-    }
+    if (fault)
+        write_member_fault(&body, fault, failed);
     for (size_t i = 0; i < count; i++) {
         if (fault) {
             row_free(ops[i].made);
@@ -166,9 +183,17 @@ static void answer_batch(struct out *o, const struct request *q)
         write_result(&body, &ops[i], true);
         out_add(&body, LIT("\r\n"));
     }
-    out_add(&body, LIT("--changesetresponse_fake--\r\n--batchresponse_fake--\r\n"));
-    write_head(o, 202);
-    write_body(o, "multipart/mixed; boundary=batchresponse_fake", &body);
+    journal_commit();
+    write_batch(o, &body);
+    free(body.p);
+}
+
+static void answer_member_fault(struct out *o, const struct fault *fault, size_t index)
+{
+    struct out body = {.limit = ANSWER_BYTES};
+    write_batch_start(&body);
+    write_member_fault(&body, fault, index);
+    write_batch(o, &body);
     free(body.p);
 }
 

@@ -76,6 +76,10 @@ static const char *reason_of(int status)
         return "Conflict";
     case 412:
         return "Precondition Failed";
+    case 429:
+        return "Too Many Requests";
+    case 500:
+        return "Internal Server Error";
     default:
         return status < 500 ? "Bad Request" : "Service Unavailable";
     }

@@ -11,6 +11,7 @@
 
 /* Parts below this one */
 #include "tests/harness/fake_table/answer.h"
+#include "tests/harness/fake_table/journal.h"
 #include "tests/harness/fake_table/request.h"
 
 enum verb { INSERT, MERGE, REPLACE, DELETE };
@@ -113,8 +114,10 @@ static const struct fault *operation_plan(struct operation *op, struct text body
     return NULL;
 }
 
+/* journal_commit has to follow the last of a transaction's. */
 static void operation_do(const struct operation *op)
 {
+    journal_note(op->made ? JOURNAL_ROW : JOURNAL_ROW_GONE, op->table, op->key, op->made);
     row_change(op->table, op->old, op->made);
     stats.operations++;
 }
@@ -154,6 +157,7 @@ static void answer_operation(struct out *o, const struct request *q)
         return;
     }
     operation_do(&op);
+    journal_commit();
     write_result(o, &op, false);
 }
 

@@ -198,6 +198,8 @@ static const struct fault *check_headers(const struct request *q)
         return &MISSING_HEADER;
     if (version.n != 10 || compare(version, LIT("2013-08-15")) < 0 || compare(version, LIT("2030-")) > 0)
         return &BAD_HEADER;
+    if (same(q->method, LIT("DELETE")) && find(q->path, LIT("/Tables(")) < q->path.n)
+        return NULL; /* nothing is said in JSON: the official client names no version of OData */
     if (!header_has(q, "Accept", "application/json") && !header_has(q, "Accept", "multipart/mixed"))
         return &NOT_ATOM;
     if (!starts(header(q, "DataServiceVersion"), LIT("3.0")) &&

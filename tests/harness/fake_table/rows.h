@@ -44,6 +44,17 @@ static struct table *table_named(struct text name)
     return NULL;
 }
 
+/* NULL: there are too many. */
+static struct table *table_add(struct text name)
+{
+    if (table_count == TABLES)
+        return NULL;
+    struct table *table = &tables[table_count++];
+    *table = (struct table){.count = 0};
+    memcpy(table->name, name.p, name.n);
+    return table;
+}
+
 static int key_compare(struct key a, struct key b)
 {
     int order = compare(a.partition, b.partition);
@@ -96,6 +107,13 @@ static void row_change(struct table *t, struct row *old, struct row *made)
     row_free(old);
 }
 
+static void table_remove(struct table *t)
+{
+    while (t->first[0])
+        row_change(t, t->first[0], NULL);
+    *t = tables[--table_count];
+}
+
 static int random_height(void)
 {
     static uint64_t state = 0x9E3779B97F4A7C15u;
@@ -120,15 +138,12 @@ static char *put(char *to, struct text t)
     return to + t.n;
 }
 
-/* A row with its keys and properties in one block; NULL: the store is full. */
-static struct row *row_make(const struct entity *e)
+/* A row with its keys in one block with room for its properties; NULL: the store is full. */
+static struct row *row_new(struct key key, size_t packed, uint64_t ticks)
 {
     int height = random_height();
-    size_t packed = 0;
-    for (size_t i = 0; i < e->count; i++)
-        packed += sizeof(struct packed_head) + e->properties[i].name.n + e->properties[i].value.n;
     size_t head = sizeof(struct row) + (size_t)height * sizeof(struct row *);
-    size_t bytes = head + e->key.partition.n + e->key.row.n + packed;
+    size_t bytes = head + key.partition.n + key.row.n + packed;
     if (bytes > STORE_BYTES - store_bytes)
         return NULL;
     struct row *row = malloc(bytes);
@@ -136,12 +151,24 @@ static struct row *row_make(const struct entity *e)
         return NULL;
     store_bytes += bytes;
     char *p = (char *)row + head;
-    *row = (struct row){.ticks = next_ticks(), .bytes = bytes, .height = height};
-    row->key.partition = (struct text){p, e->key.partition.n};
-    p = put(p, e->key.partition);
-    row->key.row = (struct text){p, e->key.row.n};
-    p = put(p, e->key.row);
+    *row = (struct row){.ticks = ticks, .bytes = bytes, .height = height};
+    row->key.partition = (struct text){p, key.partition.n};
+    p = put(p, key.partition);
+    row->key.row = (struct text){p, key.row.n};
+    p = put(p, key.row);
     row->packed = (struct text){p, packed};
+    return row;
+}
+
+static struct row *row_make(const struct entity *e)
+{
+    size_t packed = 0;
+    for (size_t i = 0; i < e->count; i++)
+        packed += sizeof(struct packed_head) + e->properties[i].name.n + e->properties[i].value.n;
+    struct row *row = row_new(e->key, packed, next_ticks());
+    if (!row)
+        return NULL;
+    char *p = (char *)(uintptr_t)row->packed.p; /* its own room */
     for (size_t i = 0; i < e->count; i++) {
         const struct property *property = &e->properties[i];
         struct packed_head h = {(uint32_t)property->value.n, (uint8_t)property->name.n,

@@ -1,4 +1,4 @@
-/* server.h - connections: one thread, answers held back in a queue for the latency. */
+/* server.h - connections: one thread; answers held back in a queue for the latency, or spoiled by a rule. */
 #ifndef FAKE_TABLE_SERVER_H
 #define FAKE_TABLE_SERVER_H
 
@@ -20,6 +20,7 @@
 /* Parts below this one */
 #include "tests/harness/fake_table/answer.h"
 #include "tests/harness/fake_table/request.h"
+#include "tests/harness/fake_table/rules.h"
 
 enum { CONNECTIONS = 1024 };
 
@@ -27,16 +28,20 @@ static int64_t latency_ns;
 
 /* The service itself: answers a request. */
 static void answer(struct out *o, const struct request *q);
+/* The refusal of one operation as the answer to a batch. */
+static void answer_member_fault(struct out *o, const struct fault *fault, size_t index);
 
 struct connection {
     int fd;       /* 0: this place is free */
     bool closing; /* after this answer */
     bool queued;
+    bool late;       /* not watched: its request is answered when it is due, whatever the client does */
+    int64_t hold_ns; /* before its answer is sent, or its late request is answered */
     int64_t due_ns;
     struct out in;
     struct out out;
     size_t sent;
-    struct connection *before, *behind; /* in the queue: the latency is the same for all, so it is in order */
+    struct connection *before, *behind; /* in the queue, which is in the order of due_ns */
 };
 static int poller;
 static struct connection connections[CONNECTIONS];
@@ -63,11 +68,15 @@ static void queue_remove(struct connection *c)
 
 static void queue_add(struct connection *c)
 {
-    c->due_ns = now_ns() + latency_ns;
+    struct connection *before = queue.last;
+    c->due_ns = now_ns() + c->hold_ns;
     c->queued = true;
-    c->before = queue.last;
-    *(queue.last ? &queue.last->behind : &queue.first) = c;
-    queue.last = c;
+    while (before && before->due_ns > c->due_ns)
+        before = before->before;
+    c->before = before;
+    c->behind = before ? before->behind : queue.first;
+    *(c->behind ? &c->behind->before : &queue.last) = c;
+    *(before ? &before->behind : &queue.first) = c;
 }
 
 static void connection_close(struct connection *c)
@@ -86,14 +95,113 @@ static void wait_for(struct connection *c, uint32_t events)
         die("epoll_ctl");
 }
 
-/* Cuts the next whole request off what was read. 1: answered into c->out; 0: more has to come. */
-static int answer_next(struct connection *c)
+enum turn {
+    TURN_MORE,   /* the request is not whole yet */
+    TURN_ANSWER, /* c->out is to be sent after c->hold_ns */
+    TURN_LATE,   /* the same request is to be answered after c->hold_ns */
+    TURN_HANG,
+    TURN_CLOSE
+};
+
+/* Ends the answer after so many bytes of its body. */
+static void cut_answer(struct out *o, const struct rule *rule)
+{
+    struct text all = {o->p, o->n};
+    size_t head = find(all, LIT("\r\n\r\n")) + 4;
+    if (head > o->n || rule->bytes >= o->n - head)
+        return;
+    o->n = head + rule->bytes;
+    if (!rule->length)
+        return;
+    struct out whole = {.limit = o->limit};
+    struct text rest = {o->p, head - 2};
+    while (rest.n) {
+        struct text line = cut(&rest, LIT("\r\n"));
+        if (starts(line, LIT("Content-Length:")))
+            continue;
+        out_add(&whole, line);
+        out_add(&whole, LIT("\r\n"));
+    }
+    outf(&whole, "Content-Length: %zu\r\n\r\n", rule->bytes);
+    out_add(&whole, (struct text){o->p + head, rule->bytes});
+    free(o->p);
+    *o = whole;
+}
+
+static void write_refusal(struct out *o, const struct rule *rule)
+{
+    struct fault fault = {(int)rule->status, rule->code, "As the test wants it."};
+    struct out body = {.limit = ANSWER_BYTES};
+    fault_json(&body, &fault, -1);
+    write_head(o, fault.status);
+    if (rule->retry_after)
+        outf(o, "Retry-After: %zu\r\n", rule->retry_after);
+    write_body(o, JSON_TYPE, &body);
+    free(body.p);
+}
+
+static void write_garbage(struct out *o, const struct rule *rule, const struct request *q)
+{
+    struct out body = {.limit = ANSWER_BYTES};
+    if (rule->raw) {
+        out_add(o, LIT("\x16\x03\x01 this is not HTTP\r\n\r\n\r\n"));
+        return;
+    }
+    out_add(&body,
+            is_batch(q) ? LIT("--batchresponse_fake\r\n\r\nnonsense") : LIT("{\"value\":[{\"odata.etag\""));
+    write_head(o, is_batch(q) ? 202 : same(q->method, LIT("GET")) ? 200 : 201);
+    write_body(o, is_batch(q) ? "multipart/mixed; boundary=batchresponse_fake" : JSON_TYPE, &body);
+    free(body.p);
+}
+
+/* Answers the request as the rule says. */
+static enum turn answer_by_rule(struct connection *c, const struct request *q, const struct rule *rule)
+{
+    struct fault fault = {(int)rule->status, rule->code, "As the test wants it."};
+    c->hold_ns = (int64_t)rule->ms * 1000000;
+    if (rule->act == ACT_LATE)
+        return TURN_LATE;
+    stats.refused += rule->act < ACT_CUT;
+    if (rule->done || rule->act == ACT_CUT || rule->act == ACT_SLOW)
+        answer(&c->out, q);
+    if (rule->act < ACT_CUT)
+        c->out.n = 0; /* the effect is there, the answer is another */
+    switch (rule->act) {
+    case ACT_ANSWER:
+        write_refusal(&c->out, rule);
+        break;
+    case ACT_INNER:
+        answer_member_fault(&c->out, &fault, rule->index);
+        break;
+    case ACT_GARBAGE:
+        write_garbage(&c->out, rule, q);
+        c->closing = rule->raw;
+        break;
+    case ACT_CUT:
+        cut_answer(&c->out, rule);
+        c->closing = true;
+        break;
+    case ACT_DROP:
+        return TURN_CLOSE;
+    case ACT_HANG:
+        return TURN_HANG;
+    case ACT_SLOW:
+    case ACT_LATE:
+        break;
+    }
+    c->hold_ns += latency_ns;
+    return TURN_ANSWER;
+}
+
+/* Cuts the next whole request off what was read and answers it into c->out. */
+static enum turn answer_next(struct connection *c)
 {
     struct text rest = {c->in.p, c->in.n};
     struct request q = {0};
+    c->hold_ns = latency_ns;
     size_t head = find(rest, LIT("\r\n\r\n"));
     if (head == rest.n)
-        return 0;
+        return TURN_MORE;
     rest.n = head + 2;
     struct text line = cut(&rest, LIT("\r\n"));
     q.head = rest;
@@ -107,13 +215,20 @@ static int answer_next(struct connection *c)
     c->closing = fault || same(header(&q, "Connection"), LIT("close"));
     if (fault) {
         answer_fault(&c->out, fault);
-        return 1;
+        return TURN_ANSWER;
     }
     size_t whole = head + 4 + body;
     if (c->in.n < whole)
-        return 0;
+        return TURN_MORE;
     q.body = (struct text){c->in.p + head + 4, body};
-    answer(&c->out, &q);
+    const struct rule *rule = c->late || starts(q.path, LIT("/_")) ? NULL : rule_for(&q);
+    enum turn turn = TURN_ANSWER;
+    if (rule)
+        turn = answer_by_rule(c, &q, rule);
+    else
+        answer(&c->out, &q);
+    if (turn == TURN_LATE)
+        return turn;
     if (c->out.full) {
         c->out.n = 0;
         c->out.full = false;
@@ -121,7 +236,7 @@ static int answer_next(struct connection *c)
     }
     memmove(c->in.p, c->in.p + whole, c->in.n - whole);
     c->in.n -= whole;
-    return 1;
+    return turn;
 }
 
 /* Sends what is due, answers what has come; false: the connection is over. */
@@ -141,9 +256,26 @@ static bool connection_go_on(struct connection *c)
         if (c->out.n && c->closing)
             return false;
         c->out.n = c->sent = 0;
-        if (!answer_next(c))
+        enum turn turn = answer_next(c);
+        c->late = false;
+        switch (turn) {
+        case TURN_MORE:
             return true;
-        if (latency_ns) {
+        case TURN_CLOSE:
+            return false;
+        case TURN_HANG:
+            wait_for(c, EPOLLRDHUP);
+            return true;
+        case TURN_LATE:
+            c->late = true;
+            queue_add(c);
+            if (epoll_ctl(poller, EPOLL_CTL_DEL, c->fd, NULL) != 0)
+                die("epoll_ctl");
+            return true;
+        case TURN_ANSWER:
+            break;
+        }
+        if (c->hold_ns) {
             queue_add(c);
             wait_for(c, 0);
             return true;
@@ -166,7 +298,7 @@ static bool connection_read(struct connection *c)
 
 static void connection_ready(struct connection *c, uint32_t events)
 {
-    bool alive = !(events & (EPOLLHUP | EPOLLERR));
+    bool alive = !(events & (EPOLLHUP | EPOLLERR | EPOLLRDHUP));
     if (alive && events & EPOLLIN) {
         alive = connection_read(c);
     } else if (alive && events & EPOLLOUT) {
@@ -204,8 +336,10 @@ static void send_due(void)
     int64_t now = now_ns();
     while (queue.first && queue.first->due_ns <= now) {
         struct connection *c = queue.first;
+        struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
         queue_remove(c);
-        wait_for(c, EPOLLIN);
+        if (epoll_ctl(poller, c->late ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, c->fd, &event) != 0)
+            die("epoll_ctl");
         if (!connection_go_on(c))
             connection_close(c);
     }
