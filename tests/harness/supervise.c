@@ -2,12 +2,11 @@
  *
  * For tests that kill them: unlike multiwatch it never gives up, and says who runs.
  *
- *   supervise [--first NAME] SOCKET COUNT COMMAND [ARGUMENT...]
+ *   supervise SOCKET COUNT COMMAND [ARGUMENT...]
  *
  * Makes the unix SOCKET (mode 0666), starts COUNT processes of COMMAND with it as
  * file descriptor 0, and one more for each that ends, after PAUSE_MS.  Prints
  * "started INDEX PID" and "ended INDEX PID exit STATUS" (or "signal NUMBER").
- * The environment variable NAME is kept for the first start of process 0 only.
  * SIGTERM is passed on, and ends it when all have ended: status 0, or 1 when one
  * of them ended otherwise than with 0.
  */
@@ -50,7 +49,7 @@ static int listen_on(const char *path)
     return fd;
 }
 
-static pid_t start(int socket, size_t index, const char *first, bool keep, char **command)
+static pid_t start(int socket, size_t index, char **command)
 {
     pid_t parent = getpid();
     pid_t pid = fork();
@@ -62,8 +61,6 @@ static pid_t start(int socket, size_t index, const char *first, bool keep, char 
     }
     sigset_t none;
     sigemptyset(&none);
-    if (first && !keep)
-        unsetenv(first);
     /* None stays behind when the supervisor itself is killed. */
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent || dup2(socket, 0) != 0 ||
         sigprocmask(SIG_SETMASK, &none, NULL) != 0)
@@ -74,16 +71,10 @@ static pid_t start(int socket, size_t index, const char *first, bool keep, char 
 
 int main(int argc, char **argv)
 {
-    const char *first = NULL;
     pid_t pids[PROCESSES];
-    if (argc > 2 && strcmp(argv[1], "--first") == 0) {
-        first = argv[2];
-        argc -= 2;
-        argv += 2;
-    }
     size_t count = argc > 3 ? strtoul(argv[2], NULL, 10) : 0;
     if (count == 0 || count > PROCESSES) {
-        fputs("usage: supervise [--first NAME] SOCKET COUNT COMMAND [ARGUMENT...]\n", stderr);
+        fputs("usage: supervise SOCKET COUNT COMMAND [ARGUMENT...]\n", stderr);
         return 64;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -95,7 +86,7 @@ int main(int argc, char **argv)
     sigprocmask(SIG_BLOCK, &signals, NULL);
     int socket = listen_on(argv[1]);
     for (size_t i = 0; i < count; i++)
-        pids[i] = start(socket, i, first, i == 0, argv + 3);
+        pids[i] = start(socket, i, argv + 3);
 
     bool stopping = false;
     bool clean = true;
@@ -126,7 +117,7 @@ int main(int argc, char **argv)
                 continue;
             }
             nanosleep(&(struct timespec){.tv_nsec = PAUSE_MS * 1000000L}, NULL);
-            pids[i] = start(socket, i, first, false, argv + 3);
+            pids[i] = start(socket, i, argv + 3);
         }
     }
     return clean ? 0 : 1;
