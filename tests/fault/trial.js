@@ -13,6 +13,8 @@
 // run.js makes the trial, judges it when the kind has not, and closes it.
 'use strict';
 
+const { execFile } = require('node:child_process');
+const crypto = require('node:crypto');
 const fs = require('node:fs');
 const os = require('node:os');
 const path = require('node:path');
@@ -44,7 +46,7 @@ class Host {
 
   async start() {
     const { trial, options } = this;
-    const mail = trial.smtp ? trial.smtp.settings() : {};
+    const mail = trial.smtp ? trial.smtp.settings() : options.maildir ? { mail_url: `maildir:${this.file('Maildir')}` } : {};
     const store = trial.table
       ? { store: 'table', table_connection_file: this.bench.write('connection', L.connectionString(trial.table.port)), spool: this.file('spool.db') }
       : { store: `sqlite:${this.file('leads.db')}` };
@@ -70,15 +72,10 @@ class Host {
       [this.file('fcgi.sock'), String(processes), ...wrap, path.join(L.build, 'leadhook'), '--config', this.bench.config],
       { log: this.file('leadhook.log'), spawn: { env: environment } });
     const { supervisor } = this;
-    const before = this.readies();
     this.bench.stops.push(() => supervisor.stop());
-    await L.until(`the processes of ${this.name}`, () => {
-      if (supervisor.status !== undefined) throw new Error(`the supervisor ended with ${supervisor.status}: ${supervisor.output()}`);
-      return this.readies() - before >= processes;
-    });
+    await this.ready();
   }
   log() { return fs.readFileSync(this.file('leadhook.log'), 'utf8'); }
-  readies() { return fs.existsSync(this.file('leadhook.log')) ? (this.log().match(/event=ready/g) || []).length : 0; }
   // The processes that run now, by their index.
   pids() {
     const running = new Map();
@@ -87,6 +84,15 @@ class Host {
       else if (running.get(Number(index)) === Number(pid)) running.delete(Number(index));
     }
     return running;
+  }
+  // As many as there should be, and all of them at work.
+  ready() {
+    return L.until(`the processes of ${this.name}`, () => {
+      if (this.supervisor.status !== undefined) throw new Error(`the supervisor ended with ${this.supervisor.status}: ${this.supervisor.output()}`);
+      const log = this.log();
+      const pids = [...this.pids().values()];
+      return pids.length === (this.options.processes || 2) && pids.every((pid) => new RegExp(`event=ready pid=${pid} `).test(log));
+    });
   }
   // How often a process has ended by this signal (9), or with a status: [['signal', 9], ['exit', 0]...].
   ends() { return [...this.log().matchAll(/^ended \d+ \d+ (exit|signal) (\d+)/gm)].map(([, how, number]) => [how, Number(number)]); }
@@ -108,6 +114,16 @@ class Host {
   disarm() { fs.rmSync(this.file('armed'), { force: true }); }
   // SIGTERM to all; 0 when each ended with 0.
   async stopWorkers() { return this.supervisor.stop(); }
+
+  // Rows in its spool that are still to be copied; those of a damaged generation are not seen.
+  async spooled() {
+    const files = fs.readdirSync(this.bench.dir).filter((name) => /^spool\.db(\.\d+)?$/.test(name)).map(this.file);
+    const counts = await Promise.all(files.map((file) => new Promise((resolve) => {
+      execFile('sqlite3', ['-readonly', '-cmd', '.timeout 5000', file, "SELECT count(*) FROM entity WHERE partition_key IN ('spool', 'quarantine')"],
+        (error, stdout) => resolve(error ? 0 : Number(stdout)));
+    })));
+    return counts.reduce((sum, each) => sum + each, 0);
+  }
 
   // --- nginx
 
@@ -143,17 +159,16 @@ class Trial {
   folders() { return [this.bench, ...this.hosts.map((host) => host.bench)].filter(Boolean).map((bench) => bench.dir); }
 
   // store: 'table' (the fake service) or 'sqlite'.  processes: leadhooks on the one socket.  smtp: whether mail is
-  // sent.  smtpOptions: see startSmtp.  settings: of leadhook.conf.  env: of leadhook.  wrap: a command that runs it.
+  // sent; maildir: into a folder instead.  smtpOptions: see startSmtp.  settings: of leadhook.conf.  env: of leadhook.  wrap: a command that runs it.
   // preload: {fault: 'write:kill:7'}: see tests/harness/preload.c; counts in all processes together from host.arm() on.
-  async start({ store = 'table', smtp = true, smtpOptions = {}, ...host } = {}) {
+  async start({ store = 'table', maildir = false, smtp = !maildir, smtpOptions = {}, ...host } = {}) {
     this.bench = new L.Bench(this);
     if (store === 'table') this.table = await L.startFakeTable(this.bench);
     if (smtp) {
       this.smtp = await L.startSmtp(this.bench, { tls: sharedCertificate(), ...smtpOptions });
       this.smtp.fault = (faults = {}) => { this.smtp.faults = faults; };
-      this.smtpRuns = true;
     }
-    await this.addHost(host);
+    await this.addHost({ maildir, ...host });
     return this;
   }
   // One more, on the same table and SMTP server.
@@ -162,7 +177,15 @@ class Trial {
     this.hosts.push(host);
     return host.start();
   }
+  // Numbers below n, the same ones whenever the trial is repeated.
+  random(n) {
+    this.drawn = (this.drawn || 0) + 1;
+    return crypto.createHash('sha256').update(`${this.kind} ${this.number} ${this.drawn}`).digest().readUInt32LE(0) % n;
+  }
   get host() { return this.hosts[0]; }
+
+  // One more trial of the same kind, for its own use; close it.
+  another() { return new Trial(this.kind, this.number); }
 
   // Distinct leads.
   leads(count, ...changes) {
@@ -220,11 +243,14 @@ class Trial {
       this.smtp.fault();
       if (!await L.isListening(this.smtp.port)) await this.smtp.start();
     }
+    for (const host of this.hosts) await host.ready();
+    // Twice: the process that was killed may have sent a request that takes effect only now.
     const end = Date.now() + limit;
-    for (;;) {
+    for (let settled = 0; ;) {
       const found = await this.look();
-      if (found.settled || Date.now() > end) return found;
-      await pause(50);
+      settled = found.settled ? settled + 1 : 0;
+      if (settled === 2 || Date.now() > end) return found;
+      await pause(settled ? 150 : 50);
     }
   }
 
@@ -249,7 +275,8 @@ class Trial {
     const quarantined = new Set(rows.filter((row) => row.partitionKey === 'quarantine').map((row) => row.rowKey.split('-')[1]));
     const byEmail = group(leads, (row) => row.Email);
     const problems = [];
-    const result = { acked: 0, lost: 0, duplicate_rows: 0, duplicate_mails: 0, unmailed: 0, parked: parked.length, waiting: waiting.length, problems };
+    const spooled = (await Promise.all(this.hosts.map((host) => host.spooled()))).reduce((sum, each) => sum + each, 0);
+    const result = { acked: 0, lost: 0, duplicate_rows: 0, duplicate_mails: 0, unmailed: 0, parked: parked.length, waiting: waiting.length, spooled, problems };
 
     for (const [email, answers] of group(this.answers, (answer) => answer.email)) {
       const good = answers.filter((answer) => answer.code >= 200 && answer.code < 300);
@@ -278,15 +305,20 @@ class Trial {
       problems.push(`lost: not in quarantine: ${answer.code} ${answer.id}`);
     }
 
-    if (this.smtp) this.lookAtMails(leads, [...waiting, ...parked], result);
-    result.settled = !problems.some((each) => /^(lost|unmailed)/.test(each)) && waiting.length === 0;
+    if (this.smtp) {
+      this.lookAtMails(this.smtp.mails.flatMap((mail) => mail.to.map((to) => [mail.parsed.messageId, to])), leads, [...waiting, ...parked], result);
+    } else if (this.host.options.maildir) {
+      this.lookAtMails((await this.host.bench.mails()).map(({ parsed }) => [parsed.messageId, parsed.to.text]), leads, [...waiting, ...parked], result);
+    }
+    result.settled = !problems.some((each) => /^(lost|unmailed)/.test(each)) && waiting.length === 0 && spooled === 0;
+    if (spooled) problems.push(`spooled: ${spooled} rows are left in the spool`);
     if (waiting.length) problems.push(...waiting.map((row) => `waits: ${row.rowKey} ${row.State} tries=${row.Tries} next=${row.NextTime} ${row.Error || ''}`));
     return result;
   }
 
-  lookAtMails(leads, rows, result) {
+  lookAtMails(pairs, leads, rows, result) {
     const recipients = this.host.bench.settings.mail_to.split(',').length;
-    const mails = group(this.smtp.mails.flatMap((mail) => mail.to.map((to) => `${mail.parsed.messageId} ${to}`)).filter((each) => each.startsWith('<lead.')), (each) => each);
+    const mails = group(pairs.map((pair) => pair.join(' ')).filter((each) => each.startsWith('<lead.')), (each) => each);
     const ids = new Set(leads.map((row) => row.DeliveryId));
     const sent = new Map();
     for (const [mail, times] of mails) {

@@ -13,7 +13,8 @@
  *   pass=N                   of those, every Nth passes
  *
  *   do=answer  a refusal with status, code and retry_after (seconds)
- *      inner   a batch's 202 with a refusal (status, code) of the operation at index inside
+ *      inner   a batch's 202 with a refusal (status, code) of the operation at index inside; only
+ *              for batches that have one there
  *      drop    the connection is closed instead of the answer
  *      hang    no answer, until the client leaves
  *      garbage an answer that means nothing, with the status that the right one would have; not HTTP with raw=1
@@ -152,6 +153,19 @@ static bool is_batch(const struct request *q)
     return find(q->path, LIT("/$batch")) < q->path.n || find(q->path, LIT("/%24batch")) < q->path.n;
 }
 
+/* Whether the batch has an operation at this index. */
+static bool has_member(struct text body, size_t index)
+{
+    static const struct text part = LIT("application/http");
+    for (size_t i = 0; i <= index; i++) {
+        size_t n = find(body, part);
+        if (n == body.n)
+            return false;
+        body = skip(body, n + part.n);
+    }
+    return true;
+}
+
 /* The rule to apply to this request, counted; or NULL. */
 static const struct rule *rule_for(const struct request *q)
 {
@@ -159,7 +173,7 @@ static const struct rule *rule_for(const struct request *q)
     for (size_t i = 0; i < rule_count; i++) {
         struct rule *r = &rules[i];
         if ((r->on == ON_BATCH && !is_batch(q)) || (r->on == ON_READ && !reads) ||
-            (r->on == ON_WRITE && reads) ||
+            (r->on == ON_WRITE && reads) || (r->act == ACT_INNER && !has_member(q->body, r->index)) ||
             (r->contains[0] && find(q->body, text_of(r->contains)) == q->body.n))
             continue;
         r->seen++;

@@ -1,0 +1,98 @@
+// What the Table service does wrong.  Leads come in before, during and after; those that were refused are sent again.
+'use strict';
+
+const { TABLE, pause } = require('../trial.js');
+const L = require('../../system/lib.js');
+
+const LEADS = '"Payload"'; // only in transactions that insert leads
+const DEADLINE_MS = 500;   // see Host.start
+
+// The tables are there, then the fault is, for as long as two rounds of senders take (or for its own number of times).
+async function meet(t, rules, { settings } = {}) {
+  await t.start({ store: 'table', settings });
+  await t.post(t.leads(2));
+  await t.table.fault(...rules);
+  const first = await t.post(t.leads(8));
+  await t.post(first.filter((answer) => answer.code !== 200).slice(0, 4));
+  const hits = await t.table.hits();
+  if (!hits.some(Boolean)) throw new Error('the fault was never met');
+  await t.table.fault();
+  await t.post(first.filter((answer) => answer.code >= 300), t.leads(2));
+}
+
+// A kind whose variants are lists of rules.
+const kind = (name, variants, more = {}) => ({
+  name: `table-${name}`, variants: variants.length, share: variants.length, ...more,
+  trial: (t, number) => meet(t, [variants[number % variants.length]].flat()),
+});
+
+// Every time, the first time only, and the third.
+const times = (...rules) => rules.flatMap((rule) => [rule, { ...rule, times: 1 }, { ...rule, skip: 2, times: 1 }]);
+const doneOrNot = (...rules) => rules.flatMap((rule) => [rule, { ...rule, done: true }]);
+const writes = (rule) => ({ on: 'write', ...rule });
+
+const INNER = [
+  { status: 400, code: 'InvalidInput' }, { status: 400, code: 'PropertyValueTooLarge' }, { status: 404, code: 'TableNotFound' },
+  { status: 404, code: 'ResourceNotFound' }, { status: 409, code: 'EntityAlreadyExists' }, { status: 412, code: 'UpdateConditionNotSatisfied' },
+  { status: 413, code: 'RequestBodyTooLarge' }, { status: 500, code: 'OperationTimedOut' }, { status: 503, code: 'ServerBusy' },
+];
+
+module.exports = [
+  {
+    name: 'table-refused', variants: 2, share: 2,
+    async trial(t, number) {
+      await t.start({ store: 'table' });
+      if (number % 2) await t.post(t.leads(2)); // else the tables are still to be made
+      await t.table.kill();
+      const during = await t.post(t.leads(8));
+      await t.table.start();
+      await t.post(during.filter((answer) => answer.code !== 200).slice(0, 4), t.leads(2));
+    },
+  },
+  {
+    name: 'table-freezes', variants: 1,
+    async trial(t) {
+      await t.start({ store: 'table' });
+      await t.post(t.leads(2));
+      t.table.freeze();
+      const during = await t.post(t.leads(8));
+      t.table.thaw();
+      await t.post(during.filter((answer) => answer.code !== 200), t.leads(2));
+    },
+  },
+  {
+    name: 'table-missing', variants: 4, share: 2, // both, one of them, or none was ever there
+    async trial(t, number) {
+      await t.start({ store: 'table' });
+      // Without mail: what waits in a table that somebody deletes is deleted with it.
+      if (number % 4) await t.post(t.leads(2));
+      await t.recovered();
+      t.answers.length = 0;
+      if (t.smtp) t.smtp.mails.length = 0;
+      const gone = [[], [TABLE, `${TABLE}Ops`], [TABLE], [`${TABLE}Ops`]][number % 4];
+      for (const table of gone) await L.tableClient(t.table.port, table).deleteTable();
+      await t.post(t.leads(8));
+    },
+  },
+  kind('hangs', times(...doneOrNot(writes({ do: 'hang' })), { do: 'hang', on: 'read' })),
+  kind('drops', times(...doneOrNot(writes({ do: 'drop' })), { do: 'drop' })),
+  kind('403', [{ do: 'answer', status: 403, code: 'AuthenticationFailed' }, { do: 'answer', status: 403, code: 'AuthorizationFailure', times: 1 },
+    writes({ do: 'answer', status: 403, code: 'AuthorizationPermissionMismatch' }), { do: 'answer', status: 403, code: 'AuthorizationFailure', contains: LEADS }]),
+  kind('500', times(...doneOrNot(writes({ do: 'answer', status: 500, code: 'InternalError' })), writes({ do: 'answer', status: 500, code: 'OperationTimedOut', done: true }))),
+  kind('503', times(...doneOrNot(writes({ do: 'answer', status: 503, code: 'ServerBusy', retry_after: 1 })))),
+  kind('throttles', [writes({ do: 'answer', status: 503, code: 'ServerBusy', pass: 3 }), { do: 'answer', status: 503, code: 'ServerBusy', retry_after: 1, pass: 4 },
+    { do: 'answer', status: 429, code: 'TooManyRequests', pass: 2 }]),
+  kind('garbage', times(...doneOrNot(writes({ do: 'garbage' }), writes({ do: 'garbage', raw: true })))),
+  kind('truncates', [0, 1, 60, 200, 400].flatMap((bytes) => [writes({ do: 'cut', bytes, times: 2 }), writes({ do: 'cut', bytes, length: true, times: 2 })])),
+  kind('inner', [0, 1, 2, 3].flatMap((index) => INNER.flatMap((error) => [{ on: 'batch', do: 'inner', index, ...error, contains: LEADS, times: 1 }]))),
+  kind('inner-on', INNER.flatMap((error) => [{ on: 'batch', do: 'inner', index: 0, ...error, contains: LEADS }, { on: 'batch', do: 'inner', index: 0, ...error }])),
+  {
+    name: 'table-late', variants: 3, share: 3, // commits after our deadline
+    async trial(t, number) {
+      const ms = DEADLINE_MS + [50, 300, 1000][number % 3];
+      await meet(t, [writes({ do: 'late', ms, times: 3 })]);
+      await pause(ms);
+    },
+  },
+  kind('slow', [writes({ do: 'slow', ms: 200 }), { do: 'slow', ms: 200 }, writes({ do: 'slow', ms: 10000 }), { do: 'late', ms: 10000, times: 2 }]),
+];
