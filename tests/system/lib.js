@@ -372,103 +372,27 @@ async function startProxy(bench, targetPort) {
   return proxy;
 }
 
-// A certificate for a host that is its own authority.
+// A certificate for a host, by name or address, that is its own authority.
 function certificate(bench, name = 'localhost') {
   const files = crypto.randomBytes(4).toString('hex');
   const key = bench.file(`${files}.key`);
   const cert = bench.file(`${files}.pem`);
   const made = spawnSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2', '-subj', `/CN=${name}`,
-    '-addext', `subjectAltName=DNS:${name}`, '-keyout', key, '-out', cert], { encoding: 'utf8' });
+    '-addext', `subjectAltName=${net.isIP(name) ? 'IP' : 'DNS'}:${name}`, '-keyout', key, '-out', cert], { encoding: 'utf8' });
   assert.strictEqual(made.status, 0, made.stderr);
   return { key, cert };
 }
 
-// An SMTP server with TLS and logins (leads, 'pass word').  `faults` says what happens at a step ('greeting', 'auth',
-// 'mail', 'rcpt', 'data', 'dot', 'accepted'): {code} refuses, 'drop' ends the connection, 'hang' leaves it open without
-// an answer; a function of the recipient gives one of these or nothing.  At 'dot' the message is not taken yet, at
-// 'accepted' it counts as taken and only its 250 is missing.  Options: implicit (TLS from the first byte), methods of
-// login (none: no AUTH is offered), hideStarttls, tls (a certificate).  kill() breaks everything off, start() listens
-// again on the same port.
+// The SMTP server of ../fault/smtp.js, with a certificate that is its own authority.  Options: implicit (TLS from the
+// first byte), methods of login (none: no AUTH is offered), hideStarttls, tls (a certificate), host.
 async function startSmtp(bench, options = {}) {
-  const { SMTPServer } = require('smtp-server');
-  const { simpleParser } = require('mailparser');
-  const tls = options.tls || certificate(bench);
-  const methods = options.methods || ['PLAIN', 'LOGIN'];
-  const smtp = { mails: [], seen: [], faults: {}, logins: [], hanging: 0 };
-
-  // Gives the step its fault, or goes on.
-  function step(name, session, callback, recipient) {
-    smtp.seen.push(name);
-    const fault = typeof smtp.faults[name] === 'function' ? smtp.faults[name](recipient) : smtp.faults[name];
-    const connection = [...server.connections].find((each) => each.session === session);
-    if (fault === 'hang') smtp.hanging++;
-    else if (fault === 'drop') connection._socket.destroy();
-    else if (fault) callback(Object.assign(new Error('refused by the test'), { responseCode: fault.code }));
-    else return callback();
-    return undefined;
-  }
-
-  let server;
-  const make = () => new SMTPServer({
-    secure: options.implicit || false,
-    key: fs.readFileSync(tls.key), cert: fs.readFileSync(tls.cert),
-    authMethods: methods, authOptional: true,
-    hideSTARTTLS: options.hideStarttls || false,
-    disabledCommands: methods.length ? [] : ['AUTH'],
-    disableReverseLookup: true, logger: false, closeTimeout: 100,
-    onConnect(session, callback) { step('greeting', session, callback); },
-    onAuth(auth, session, callback) {
-      smtp.logins.push(auth.method);
-      const good = auth.username === 'leads' && auth.password === 'pass word';
-      step('auth', session, (error) => callback(error || (good ? null : new Error('no such login')), { user: auth.username }));
-    },
-    onMailFrom(address, session, callback) { step('mail', session, callback); },
-    onRcptTo(address, session, callback) {
-      // The package has no hook at DATA itself.
-      const connection = [...server.connections].find((each) => each.session === session);
-      const go = Object.getPrototypeOf(connection).handler_DATA;
-      connection.handler_DATA = (command, done) => step('data', session, (error) => {
-        if (!error) return go.call(connection, command, done);
-        connection.send(error.responseCode, error.message);
-        return done();
-      });
-      step('rcpt', session, callback, address.address);
-    },
-    onData(stream, session, callback) {
-      const chunks = [];
-      stream.on('data', (chunk) => chunks.push(chunk));
-      stream.on('end', () => {
-        const raw = Buffer.concat(chunks);
-        smtp.last = raw; // also when it is not accepted
-        step('dot', session, async (error) => {
-          if (error) return callback(error);
-          smtp.mails.push({ raw, text: raw.toString('latin1'), from: session.envelope.mailFrom.address,
-            to: session.envelope.rcptTo.map((r) => r.address), user: session.user, parsed: await simpleParser(raw) });
-          return step('accepted', session, callback);
-        });
-      });
-    },
-  });
-  const sockets = new Set();
-  smtp.start = async () => {
-    server = make();
-    server.on('error', () => {}); // connections that are broken off are part of the tests
-    server.server.on('connection', (socket) => {
-      sockets.add(socket);
-      socket.on('close', () => sockets.delete(socket));
-    });
-    await new Promise((resolve) => server.listen(smtp.port || 0, '127.0.0.1', resolve));
-    smtp.port = server.server.address().port;
-  };
-  smtp.kill = async () => {
-    const closed = new Promise((resolve) => server.server.close(resolve));
-    for (const socket of sockets) socket.destroy();
-    await closed;
-  };
-  await smtp.start();
-  bench.stops.push(() => new Promise((resolve) => server.close(resolve)));
+  const tls = options.tls || certificate(bench, options.host);
+  const smtp = await require('../fault/smtp.js').startSmtp({ certificate: tls, implicit: options.implicit, host: options.host });
+  bench.stops.push(smtp.kill);
+  if (options.methods) smtp.offers.auth = options.methods;
+  if (options.hideStarttls) smtp.offers.starttls = false;
   smtp.settings = (extra = {}) => ({
-    mail_url: `${options.implicit ? 'smtps' : 'smtp'}://localhost:${smtp.port}`, mail_user: 'leads',
+    mail_url: `${options.implicit ? 'smtps' : 'smtp'}://${options.host || 'localhost'}:${smtp.port}`, mail_user: 'leads',
     mail_password_file: bench.write('mail-password', 'pass word\n'), mail_from: 'Website leads <leads@example.com>',
     mail_to: 'sales@example.com', mail_tls_ca: tls.cert, mail_per_minute: 6000, ...extra,
   });
