@@ -6,19 +6,17 @@
 //   'hang'   no answer, until the client or the server goes away
 //   {code}   the reply `code` instead of the usual one
 //   {say}    these bytes instead of the usual reply ('' for none)
-// where an object may also have
-//   stored   the message counts as accepted whatever is said (at 'dot'; it does anyhow when a 2xx is begun)
-//   then     'drop' or 'hang' behind what was said
-//   wait     a promise that is waited for first
-// or a function of (recipient at 'rcpt', mail at 'dot', session) that gives one of these, or nothing, or a promise.
-// After a reply of another kind than the usual one the dialogue goes on without the step.
+// where an object may also have `then`, 'drop' or 'hang' behind what was said; or it is a function of (recipient at
+// 'rcpt', mail at 'dot' and 'accepted', session) that gives one of these, or nothing, or a promise.  After a reply of
+// another kind than the usual one the dialogue goes on without the step.  'body' is met when the message begins, 'dot'
+// when it is complete and nobody's yet, 'accepted' when it counts as taken and only its 250 is missing.
 'use strict';
 
 const fs = require('node:fs');
 const net = require('node:net');
 const tls = require('node:tls');
 
-const STEPS = ['greeting', 'ehlo', 'starttls', 'auth', 'mail', 'rcpt', 'data', 'body', 'dot'];
+const STEPS = ['greeting', 'ehlo', 'starttls', 'auth', 'mail', 'rcpt', 'data', 'body', 'dot', 'accepted'];
 const LINE_BYTES = 4096; // of a command; RFC 5321 asks for 512, logins may be longer
 const BODY_BYTES = 8 * 1024 * 1024;
 
@@ -85,7 +83,7 @@ const reply = (code, text) => `${code} ${text}\r\n`;
 async function startSmtp({ certificate, host = '127.0.0.1', implicit = false, user = 'leads', password = 'pass word' }) {
   const { simpleParser } = require('mailparser');
   const smtp = {
-    mails: [], // accepted: a 2xx to the message was begun, or it was `stored`
+    mails: [], // taken, whatever was said then; `acknowledged` says whether the client was told
     faults: {}, seen: [], logins: [], hanging: 0, connections: 0,
     last: undefined, // the last whole message, also when it was not accepted
     // What EHLO offers.
@@ -103,15 +101,9 @@ async function startSmtp({ certificate, host = '127.0.0.1', implicit = false, us
     if (typeof fault === 'function') fault = await fault(about, session);
     if (typeof fault === 'string') fault = { say: '', then: fault };
     fault = fault || {};
-    if (fault.wait) await fault.wait;
     const said = fault.say !== undefined ? fault.say : fault.code ? reply(fault.code, 'refused by the test') : usual;
-    const done = said[0] === usual[0];
-    if (mail && (said[0] === '2' || fault.stored)) {
-      smtp.mails.push(mail);
-      session.accepted = mail; // until the client has shown that it knows
-    }
-    const arrived = said === '' || await wire.say(said);
-    if (mail) mail.acknowledged = arrived && /^2\d\d [^\n]*\n/m.test(said);
+    const heard = said === '' || await wire.say(said);
+    if (name === 'accepted') mail.acknowledged = heard && !session.socket.destroyed && /^2\d\d [^\n]*\n/m.test(said);
     if (fault.then === 'hang') {
       smtp.hanging++;
       await wire.closed;
@@ -120,7 +112,7 @@ async function startSmtp({ certificate, host = '127.0.0.1', implicit = false, us
       wire.socket.destroySoon();
       throw new Over();
     }
-    return done;
+    return said[0] === usual[0];
   }
 
   function keywords(session) {
@@ -154,8 +146,12 @@ async function startSmtp({ certificate, host = '127.0.0.1', implicit = false, us
     const header = (name) => (text.match(new RegExp(`^${name}: *(.*)\r$`, 'mi')) || [])[1];
     session.mail = { raw, text, from: session.from, to: session.to, user: session.user, id: header('Message-ID'), date: header('Date'),
       acknowledged: false, parsed: await simpleParser(raw) };
-    await step(session, 'dot', reply(250, '2.0.0 queued'), session.mail);
-    Object.assign(session, { mail: undefined, from: undefined, to: [] });
+    if (await step(session, 'dot', '', session.mail)) {
+      smtp.mails.push(session.mail);
+      session.accepted = session.mail; // until the client has shown that it knows
+      await step(session, 'accepted', reply(250, '2.0.0 queued'), session.mail);
+    }
+    Object.assign(session, { from: undefined, to: [] });
   }
 
   async function command(session, line) {
