@@ -6,10 +6,11 @@
 //   'hang'   no answer, until the client or the server goes away
 //   {code}   the reply `code` instead of the usual one
 //   {say}    these bytes instead of the usual reply ('' for none)
-// where an object may also have `then`, 'drop' or 'hang' behind what was said; or it is a function of (recipient at
-// 'rcpt', mail at 'dot' and 'accepted', session) that gives one of these, or nothing, or a promise.  After a reply of
-// another kind than the usual one the dialogue goes on without the step.  'body' is met when the message begins, 'dot'
-// when it is complete and nobody's yet, 'accepted' when it counts as taken and only its 250 is missing.
+// where an object may also have `after`: 'drop' or 'hang' behind what was said, or a function that is called there
+// before a 'drop'; or it is a function of (recipient at 'rcpt', mail at 'dot' and 'accepted', session) that gives one
+// of these, or nothing, or a promise.  After a reply of another kind than the usual one the dialogue goes on without
+// the step.  'body' is met when the message begins, 'dot' when it is complete and nobody's yet, 'accepted' when it
+// counts as taken and only its 250 is missing.
 'use strict';
 
 const fs = require('node:fs');
@@ -99,16 +100,18 @@ async function startSmtp({ certificate, host = '127.0.0.1', implicit = false, us
     smtp.seen.push(name);
     let fault = smtp.faults[name];
     if (typeof fault === 'function') fault = await fault(about, session);
-    if (typeof fault === 'string') fault = { say: '', then: fault };
+    if (typeof fault === 'string') fault = { say: '', after: fault };
     fault = fault || {};
     const said = fault.say !== undefined ? fault.say : fault.code ? reply(fault.code, 'refused by the test') : usual;
+    if (name === 'accepted') await new Promise(setImmediate); // so that a client that has just left is seen to
     const heard = said === '' || await wire.say(said);
     if (name === 'accepted') mail.acknowledged = heard && !session.socket.destroyed && /^2\d\d [^\n]*\n/m.test(said);
-    if (fault.then === 'hang') {
+    if (fault.after === 'hang') {
       smtp.hanging++;
       await wire.closed;
     }
-    if (fault.then) {
+    if (typeof fault.after === 'function') await fault.after();
+    if (fault.after) {
       wire.socket.destroySoon();
       throw new Over();
     }
@@ -142,9 +145,7 @@ async function startSmtp({ certificate, host = '127.0.0.1', implicit = false, us
     if (!await step(session, 'body', '')) return;
     const raw = await session.wire.message();
     smtp.last = raw;
-    const text = raw.toString('latin1');
-    const header = (name) => (text.match(new RegExp(`^${name}: *(.*)\r$`, 'mi')) || [])[1];
-    session.mail = { raw, text, from: session.from, to: session.to, user: session.user, id: header('Message-ID'), date: header('Date'),
+    session.mail = { raw, text: raw.toString('latin1'), from: session.from, to: session.to, user: session.user,
       acknowledged: false, parsed: await simpleParser(raw) };
     if (await step(session, 'dot', '', session.mail)) {
       smtp.mails.push(session.mail);

@@ -39,16 +39,16 @@ class Host {
   constructor(trial, name, options) {
     this.trial = trial;
     this.name = name;
-    this.options = options;
     this.bench = new L.Bench(trial);
     this.file = (each) => this.bench.file(each);
+    this.options = typeof options === 'function' ? options(this) : options;
   }
 
   async start() {
     const { trial, options } = this;
     const mail = trial.smtp ? trial.smtp.settings() : options.maildir ? { mail_url: `maildir:${this.file('Maildir')}` } : {};
     const store = trial.table
-      ? { store: 'table', table_connection_file: this.bench.write('connection', L.connectionString(trial.table.port)), spool: this.file('spool.db') }
+      ? { store: 'table', table_connection_file: this.bench.write('connection', L.connectionString((trial.proxy || trial.table).port)), spool: this.file('spool.db') }
       : { store: `sqlite:${this.file('leads.db')}` };
     this.bench.configure({ listen: null, listen_mode: null, relay_socket: this.file('relay'), request_deadline_ms: 500, ...store, ...mail, ...options.settings });
     this.nginx = await this.bench.startNginx();
@@ -158,20 +158,25 @@ class Trial {
   }
   folders() { return [this.bench, ...this.hosts.map((host) => host.bench)].filter(Boolean).map((bench) => bench.dir); }
 
-  // store: 'table' (the fake service) or 'sqlite'.  processes: leadhooks on the one socket.  smtp: whether mail is
-  // sent; maildir: into a folder instead.  smtpOptions: see startSmtp.  settings: of leadhook.conf.  env: of leadhook.  wrap: a command that runs it.
+  // store: 'table' (the fake service) or 'sqlite'.  proxy: whether t.proxy of startProxy stands before the service.
+  // processes: leadhooks on the one socket.  smtp: whether mail is sent; maildir: into a folder instead.
+  // smtpOptions: see startSmtp.  settings: of leadhook.conf.  env: of leadhook.  wrap: a command that runs it.
   // preload: {fault: 'write:kill:7'}: see tests/harness/preload.c; counts in all processes together from host.arm() on.
-  async start({ store = 'table', maildir = false, smtp = !maildir, smtpOptions = {}, ...host } = {}) {
+  async start({ store, proxy, maildir = false, smtp = !maildir, smtpOptions, ...host } = {}) {
+    await this.startServers({ store, proxy, smtp, smtpOptions });
+    await this.addHost({ maildir, ...host });
+    return this;
+  }
+  async startServers({ store = 'table', proxy = false, smtp = true, smtpOptions = {} } = {}) {
     this.bench = new L.Bench(this);
     if (store === 'table') this.table = await L.startFakeTable(this.bench);
+    if (proxy) this.proxy = await L.startProxy(this.bench, this.table.port);
     if (smtp) {
       this.smtp = await L.startSmtp(this.bench, { tls: sharedCertificate(), ...smtpOptions });
       this.smtp.fault = (faults = {}) => { this.smtp.faults = faults; };
     }
-    await this.addHost({ maildir, ...host });
-    return this;
   }
-  // One more, on the same table and SMTP server.
+  // One more, on the same table and SMTP server.  The options may be a function of the host.
   async addHost(options = {}) {
     const host = new Host(this, `host ${this.hosts.length + 1}`, options);
     this.hosts.push(host);

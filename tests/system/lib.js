@@ -322,7 +322,8 @@ const isMail = (row) => row.rowKey.startsWith('~mail-');
 
 // Stands before the Table service, counts requests and does to them what `fault(req, number)` says:
 // undefined (pass), {delay}, {status, headers, body}, the same with `after` (the request is forwarded first),
-// 'drop-before', 'drop-after', {cut: bytes}.
+// 'drop-before', 'drop-after', {cut: bytes}, {done}: a function that is called and waited for before the answer goes
+// back.  Or a promise of one of these.
 async function startProxy(bench, targetPort) {
   const proxy = { requests: 0, batches: 0, fault: () => undefined };
   const server = http.createServer((req, res) => {
@@ -331,7 +332,7 @@ async function startProxy(bench, targetPort) {
     const chunks = [];
     req.on('data', (chunk) => chunks.push(chunk));
     req.on('end', async () => {
-      const fault = proxy.fault(req, number, Buffer.concat(chunks).toString());
+      const fault = await proxy.fault(req, number, Buffer.concat(chunks).toString());
       if (fault && fault.delay) await new Promise((resolve) => setTimeout(resolve, fault.delay));
       if (fault === 'drop-before') return req.socket.destroy();
       const replace = () => {
@@ -343,7 +344,8 @@ async function startProxy(bench, targetPort) {
         headers: req.headers, agent: false }, (answer) => {
         const parts = [];
         answer.on('data', (part) => parts.push(part));
-        answer.on('end', () => {
+        answer.on('end', async () => {
+          if (fault && fault.done) await fault.done();
           if (fault === 'drop-after') return req.socket.destroy();
           if (fault && fault.after) return replace();
           const body = Buffer.concat(parts);
