@@ -36,7 +36,7 @@ const OUTCOMES = { transient: ['mail-deferred'], permanent: ['mail-parked'], con
 const TIMES = 3; // a fault is met so often, then it is over
 
 const row = (outcome, name, faults, more = {}) => ({ outcome, name, faults, ...more });
-const BEFORE = ['greeting', 'ehlo', 'starttls', 'auth', 'mail', 'rcpt', 'data', 'body'];
+const BEFORE = ['greeting', 'ehlo', 'starttls', 'auth', 'mail', 'rcpt', 'data'];
 const MATRIX = [
   ...BEFORE.map((step) => row('transient', `the connection ends at ${step}`, { [step]: 'drop' })),
   ...BEFORE.map((step) => row('transient', `a hang at ${step}`, { [step]: 'hang' })),
@@ -58,6 +58,9 @@ const MATRIX = [
   row('configuration', 'no STARTTLS', {}, { offers: { starttls: false } }),
   row('configuration', 'small keywords', {}, { offers: { lowerCase: true } }), // libcurl before 8.17 cannot read them
   row('configuration', 'the certificate of a stranger', {}, { stranger: true }),
+  // A message of this size is handed out at once.
+  row('ambiguous', 'the connection ends in the message', { body: 'drop' }),
+  row('ambiguous', 'a hang in the message', { body: 'hang' }),
   row('ambiguous', 'the connection ends at the dot', { dot: 'drop' }),
   row('ambiguous', 'a hang at the dot', { dot: 'hang' }),
   row('ambiguous', 'the reply 451 is cut off', { dot: { say: '45', after: 'drop' } }),
@@ -120,7 +123,7 @@ async function largeTrial(t) {
   await L.until('two mails', () => t.smtp.mails.length === 2);
   const [small, large] = sizes().sort((a, b) => a - b);
   const length = 1000 + Math.round(1000 * (wanted - small) / (large - small));
-  await t.post([-4, -3, -2, -1, 0, 1, 2, 3, 4].map((more) => t.leads(1, ...describe(length + more))));
+  await t.post([-4, -3, -2, -1, 0, 1, 2, 3, 4].flatMap((more) => t.leads(1, ...describe(length + more))));
   await t.recovered();
   await t.judge();
   judgeCopies(t);
@@ -149,6 +152,7 @@ async function twoRecipientsTrial(t) {
   let deferred = 0;
   t.smtp.fault({ rcpt: (address) => (address.startsWith('later') && deferred++ < TIMES ? { code: 450 } : undefined) });
   await t.post(t.leads(5));
+  await L.until('the deferring', () => deferred >= TIMES);
   await t.recovered();
   await t.judge();
   judgeCopies(t);
