@@ -70,6 +70,7 @@ async function runTrial(kind, number) {
     for (const problem of problems.slice(0, 20)) console.log(`  ${problem}`);
     if (problems.length > 20) console.log(`  and ${problems.length - 20} more`);
   }
+  if (verdict.note) console.log(`${kind.name} ${number}: ${verdict.note}`);
   return { ...verdict, failed: problems.length > 0 };
 }
 
