@@ -141,6 +141,19 @@ class Volume {
     this.mount();
   }
 
+  // Looks at such a copy as a machine that starts with this disk would, and throws it away.
+  inspect(copy, look) {
+    const where = path.join(this.folder, 'copy');
+    fs.mkdirSync(where, { recursive: true });
+    run('mount', '-o', 'loop', copy, where);
+    try {
+      return look(where);
+    } finally {
+      run('umount', where);
+      fs.rmSync(copy);
+    }
+  }
+
   remove() { removeFolder(this.folder); }
 }
 

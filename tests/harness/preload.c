@@ -15,7 +15,8 @@
  *
  * One counter per rule, shared by all threads and, with LH_FAULT_COUNT, by all processes that
  * have the same file, so that a restarted process does not meet the k-th call again.  The file
- * holds one 64-bit number per rule in the machine's byte order.
+ * holds one signed 64-bit number per rule in the machine's byte order; whoever writes 1-k there
+ * makes the k-th call from then on the first.
  *
  * What libc calls inside itself (stdio) is not seen.  A rule that cannot be read ends the program
  * with status 99: a test with a fault that never happens would pass for nothing.
@@ -104,9 +105,9 @@ enum action { ACTION_ERROR, ACTION_KILL, ACTION_TEAR, ACTION_STOP, ACTION_DELAY 
 struct rule {
     bool calls[CALLS];
     enum action action;
-    int error;         /* ACTION_ERROR */
-    long delay_ms;     /* ACTION_DELAY */
-    uint64_t from, to; /* which calls; 0: none */
+    int error;        /* ACTION_ERROR */
+    long delay_ms;    /* ACTION_DELAY */
+    int64_t from, to; /* which calls; 0: none */
     char path[TEXT_BYTES];
 };
 
@@ -114,8 +115,8 @@ static struct rule rules[RULES];
 static size_t rule_count;
 static bool watched[CALLS]; /* whether any rule wants the call: the others cost nothing */
 static const char *arm_path;
-static _Atomic uint64_t own_counters[RULES];
-static _Atomic uint64_t *counters = own_counters;
+static _Atomic int64_t own_counters[RULES];
+static _Atomic int64_t *counters = own_counters;
 
 static _Noreturn void refuse(const char *what, const char *text)
 {
@@ -182,18 +183,18 @@ static void read_action(struct rule *rule, const char *text)
 static void read_when(struct rule *rule, const char *text)
 {
     char *end;
-    rule->from = rule->to = strtoull(text, &end, 10);
+    rule->from = rule->to = strtoll(text, &end, 10);
     if (end != text && strcmp(end, "+") == 0) {
-        rule->to = UINT64_MAX;
+        rule->to = INT64_MAX;
         return;
     }
     if (end != text && *end == '-') {
         const char *second = end + 1;
-        rule->to = strtoull(second, &end, 10);
+        rule->to = strtoll(second, &end, 10);
         if (end == second)
             refuse("no such number", text);
     }
-    if (end == text || *end || rule->to < rule->from)
+    if (end == text || *end || rule->from < 0 || rule->to < rule->from)
         refuse("no such number", text);
 }
 
@@ -293,7 +294,7 @@ static int meet(enum call call, int fd, const char *path)
         const struct rule *rule = &rules[i];
         if (!rule->calls[call] || !is_about(rule, fd, path))
             continue;
-        uint64_t number = atomic_fetch_add(&counters[i], 1) + 1;
+        int64_t number = atomic_fetch_add(&counters[i], 1) + 1;
         if (rule->from == 0 || number < rule->from || number > rule->to)
             continue;
         switch (rule->action) {
