@@ -251,6 +251,44 @@ for (const [name, store] of Object.entries(STORES)) {
   });
 }
 
+// The service itself says that it will never take this lead.
+const REFUSAL = { status: 413, headers: { 'Content-Type': 'application/json' },
+  body: '{"odata.error":{"code":"RequestBodyTooLarge","message":{"lang":"en-US","value":"too large"}}}' };
+
+test('table: a good lead that the service refuses for good is kept, and is stored when the service takes it', async (t) => {
+  const bench = new L.Bench(t);
+  bench.configure({ ...await STORES.table.prepare(bench), quarantine_per_day: 1 });
+  await bench.startNginx();
+  await bench.startLeadhook();
+  const rows = () => STORES.table.rows(bench);
+  assert.strictEqual((await bench.post(L.lead())).code, 200);
+  bench.proxy.fault = (req, number, body) => (/LeadSource/.test(body) ? REFUSAL : undefined);
+  const body = L.lead();
+  const answer = await bench.post(body);
+  assert.deepStrictEqual([answer.code, answer.json.status], [202, 'quarantined'], answer.text);
+  const { id } = answer.json;
+  const refused = await bench.post(L.lead());
+  assert.strictEqual(refused.code, 429, refused.text);
+  assert.ok(Number(refused.headers['retry-after']) > 0);
+  const stays = await bench.leadctl('quarantine', 'resubmit', id);
+  assert.strictEqual(stays.status, 65, stays.stderr);
+  assert.match(stays.stderr, new RegExp(`${id} stays in quarantine: the store refuses this lead`));
+  bench.proxy.fault = () => undefined;
+  const result = await bench.leadctl('quarantine', 'resubmit', id);
+  assert.strictEqual(result.status, 0, result.stderr);
+  assert.strictEqual((await rows()).filter((row) => row.DeliveryId === id && row.Payload === body).length, 1);
+  assert.deepStrictEqual((await rows()).filter((row) => KEPT.test(row.rowKey)), []);
+  // The table is not there: nothing is lost, and nothing is said to be gone.
+  const kept = await bench.post('{');
+  assert.strictEqual(kept.code, 429, 'what was resubmitted has used up its place');
+  bench.proxy.fault = () => 'drop-before';
+  for (const args of [['list'], ['show', id], ['resubmit', id], ['drop', id]]) {
+    const down = await bench.leadctl('quarantine', ...args);
+    assert.ok([69, 75].includes(down.status), `${args}: ${down.status}`);
+    assert.strictEqual(down.stdout, '');
+  }
+});
+
 test('a payload shown on a terminal cannot do anything to it', async (t) => {
   const bench = new L.Bench(t);
   bench.configure();
