@@ -63,7 +63,7 @@ static enum status visit_row(void *context, struct entity *row, struct fail *why
 
 static enum status print_rows(const struct config *config, struct listing *listing, struct fail *why)
 {
-    const struct spool_options options = {.path = config->spool, .max_bytes = config->spool_max_bytes};
+    const struct spool_options options = {.path = config->spool_path, .max_bytes = config->spool_max_bytes};
     struct query q = {
         .table = listing->is_lost ? TABLE_OPS : TABLE_LEADS,
         .partition_key = listing->is_lost ? SPAN_LIT(LOST_PARTITION) : SPAN_LIT(SPOOL_PARTITION),
@@ -88,7 +88,7 @@ static void print_state(const struct config *config, const struct spool_state *s
 {
     struct buf out = BUF_INIT(LINE_BYTES);
     int64_t now = clock_wall_ms();
-    buf_addf(&out, "path        %s, %u generation%s\n", config->spool, state->generations,
+    buf_addf(&out, "path        %s, %u generation%s\n", config->spool_path, state->generations,
              state->generations == 1 ? "" : "s");
     buf_addf(&out, "size        %" PRIu64 " of %u bytes\n", state->bytes, config->spool_max_bytes);
     buf_addf(&out, "leads       %" PRIu64 " waiting", state->leads);
@@ -152,12 +152,12 @@ int ctl_spool(struct service *service, int argc, char **argv)
         (void)fprintf(stderr, "usage: leadctl spool [list]\n");
         return EX_USAGE;
     }
-    if (config->sqlite_path || !config->spool || strcmp(config->spool, "off") == 0) {
+    if (!config->spool_path) {
         (void)fprintf(stderr, "leadctl: %s\n",
                       config->sqlite_path ? "a sqlite store needs no spool" : "the setting 'spool' is 'off'");
         return EX_CONFIG;
     }
-    enum status status = spool_inspect(config->spool, &state, &why);
+    enum status status = spool_inspect(config->spool_path, &state, &why);
     if (status == ST_NOT_FOUND) {
         (void)printf("%s\n", why.text);
         return 0;

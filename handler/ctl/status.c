@@ -84,20 +84,15 @@ static bool has_room(const char *path, char why[STATUS_WHY_BYTES])
     return room;
 }
 
-static bool has_spool(const struct config *config)
-{
-    return !config->sqlite_path && config->spool && strcmp(config->spool, "off") != 0;
-}
-
 static void look_at_spool(struct gathering *g)
 {
     struct status_facts *f = g->facts;
     struct fail why;
-    if (!has_spool(g->config))
+    if (!g->config->spool_path)
         return;
     f->spool_max_bytes = g->config->spool_max_bytes;
-    f->spool_is_writable = has_room(g->config->spool, f->spool_why);
-    enum status status = spool_inspect(g->config->spool, &f->spool, &why);
+    f->spool_is_writable = has_room(g->config->spool_path, f->spool_why);
+    enum status status = spool_inspect(g->config->spool_path, &f->spool, &why);
     f->spool_use = status == ST_OK          ? SPOOL_KNOWN
                    : status == ST_NOT_FOUND ? SPOOL_NOT_MADE
                    : status == ST_DAMAGED   ? SPOOL_DAMAGED
@@ -106,12 +101,12 @@ static void look_at_spool(struct gathering *g)
         keep_text(f->spool_why, why.text);
 }
 
-static void look_at_relay(struct gathering *g)
+static void look_at_relay(struct gathering *g, const struct service *service)
 {
     struct status_facts *f = g->facts;
     struct fail why;
     f->mail_is_on = g->config->mail_on;
-    if (!g->config->relay_socket || !(g->config->mail_on || g->config->alarm_to || has_spool(g->config)))
+    if (!g->config->relay_socket || !service_has_relay(service))
         return;
     enum status status = relay_socket_holder(g->config->relay_socket, &f->relay_pid, &why);
     if (status == ST_OK)
@@ -233,7 +228,8 @@ static enum status look_at_alarms(struct gathering *g, struct store *store, stru
 /* Alarms that this host raised while the store did not answer. */
 static void look_at_local_alarms(struct gathering *g)
 {
-    const struct spool_options options = {.path = g->config->spool, .max_bytes = g->config->spool_max_bytes};
+    const struct spool_options options = {.path = g->config->spool_path,
+                                          .max_bytes = g->config->spool_max_bytes};
     struct spool *spool = NULL;
     struct store *store = NULL;
     unsigned int generation;
@@ -425,7 +421,7 @@ static void gather(struct service *service, struct status_facts *facts)
     *facts = (struct status_facts){.local_ms = clock_wall_ms()};
     facts->now_ms = facts->local_ms;
     look_at_spool(&g);
-    look_at_relay(&g);
+    look_at_relay(&g, service);
     if (ask_store(&g, service))
         look_into_store(&g);
     look_at_local_alarms(&g);
