@@ -1,7 +1,7 @@
 /* Gathering: a few seconds in all, and at most COUNT_MAX rows of anything.
  *
  * What is on this machine is looked at first; a store that does not answer its
- * first question is asked nothing else.  Nothing is made or changed.
+ * first question is asked nothing else.  No file is made that was not there.
  */
 #include "handler/ctl/status.h"
 
@@ -28,6 +28,7 @@
 
 enum {
     ANSWER_WAIT_MS = 2500, /* for the store's first answer */
+    SPOOL_WAIT_MS = 1000,  /* for its write lock */
     MAILS_UNTIL_MS = 4500, /* since the start: mails are looked for */
     ALL_UNTIL_MS = 6000,   /* since the start: leads are counted */
     LAST_RESORT_S = 9,     /* the usual plugin is given 10 */
@@ -225,21 +226,34 @@ static enum status look_at_alarms(struct gathering *g, struct store *store, stru
     return status;
 }
 
-/* Alarms that this host raised while the store did not answer. */
-static void look_at_local_alarms(struct gathering *g)
+/* What only the spool itself can say: whether it takes a lead now, and the alarms
+ * that this host raised while the store did not answer. */
+static void look_into_spool(struct gathering *g)
 {
     const struct spool_options options = {.path = g->config->spool_path,
                                           .max_bytes = g->config->spool_max_bytes};
+    struct status_facts *f = g->facts;
     struct spool *spool = NULL;
     struct store *store = NULL;
     unsigned int generation;
     struct fail why;
-    if (g->facts->spool_use != SPOOL_KNOWN || (g->facts->store_answers && !g->facts->alarms_known))
-        return; /* the rest of a list that is not known would look like all of it */
-    if (spool_open(&options, &spool, &why) == ST_OK &&
-        spool_open_current(spool, &store, &generation, &why) == ST_OK &&
-        look_at_alarms(g, store, &why) != ST_OK)
-        keep_text(g->facts->unknown_why, why.text);
+    if (f->spool_use != SPOOL_KNOWN || !f->spool_is_writable)
+        return;
+    enum status status = spool_open(&options, &spool, &why);
+    if (status == ST_OK)
+        status = spool_probe(spool, clock_monotonic_ms() + SPOOL_WAIT_MS, &why);
+    if (status != ST_OK) {
+        f->spool_is_writable = false;
+        keep_text(f->spool_why, why.text);
+    }
+    /* The rest of a list that is not known would look like all of it. */
+    if (spool && (f->alarms_known || !f->store_answers)) {
+        status = spool_open_current(spool, &store, &generation, &why);
+        if (status == ST_OK)
+            status = look_at_alarms(g, store, &why);
+        if (status != ST_OK)
+            keep_text(f->unknown_why, why.text);
+    }
     store_close(store);
     spool_close(spool);
 }
@@ -424,7 +438,7 @@ static void gather(struct service *service, struct status_facts *facts)
     look_at_relay(&g, service);
     if (ask_store(&g, service))
         look_into_store(&g);
-    look_at_local_alarms(&g);
+    look_into_spool(&g);
     store_close(g.store);
     free(g.offers);
     arena_release(&g.arena);

@@ -51,8 +51,8 @@ struct status_facts {
     enum spool_use spool_use;
     struct spool_state spool;
     uint64_t spool_max_bytes;
-    bool spool_is_writable;
-    char spool_why[STATUS_WHY_BYTES]; /* why it is unreadable or not writable */
+    bool spool_is_writable;           /* a lead could be written now: there is room, and the disk takes it */
+    char spool_why[STATUS_WHY_BYTES]; /* why not, or why it is unreadable */
 
     enum relay_holder relay;
     long relay_pid;

@@ -96,7 +96,6 @@ static bool spool_takes_leads(const struct status_facts *f)
 {
     switch (f->spool_use) {
     case SPOOL_KNOWN:
-        return f->spool_is_writable && f->spool.bytes < f->spool_max_bytes;
     case SPOOL_NOT_MADE:
     case SPOOL_DAMAGED:
         return f->spool_is_writable;
@@ -427,8 +426,6 @@ static void show_spool(const struct status_facts *f, struct buf *row)
     buf_add_text(row, " of ");
     add_bytes(row, f->spool_max_bytes);
     buf_addf(row, "; %u generation%s", f->spool.generations, f->spool.generations == 1 ? "" : "s");
-    if (!f->spool_is_writable)
-        buf_addf(row, "; %s", f->spool_why);
 }
 
 static void show_breaker(const struct status_facts *f, struct buf *row)
@@ -598,6 +595,7 @@ void status_screen(const struct status_facts *facts, struct buf *out)
     show_reason(out, f->store_answers ? "" : f->store_why);
     show_spool(f, &row);
     end_row(out, &row);
+    show_reason(out, f->spool_use == SPOOL_KNOWN && !f->spool_is_writable ? f->spool_why : "");
     if (f->spool_use == SPOOL_KNOWN) {
         show_breaker(f, &row);
         end_row(out, &row);

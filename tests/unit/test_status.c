@@ -86,6 +86,7 @@ static void silent_and_full(struct status_facts *f)
 {
     silent(f);
     f->spool.bytes = f->spool_max_bytes;
+    f->spool_is_writable = false;
 }
 static void silent_and_read_only(struct status_facts *f)
 {
@@ -277,8 +278,7 @@ static const struct judged {
     {lost_one, VERDICT_CRITICAL, "LEADHOOK CRITICAL: 1 lead lost by damage"},
     {ninety_percent, VERDICT_OK, "LEADHOOK OK: last lead 5 min ago, 37 today"},
     {over_ninety_percent, VERDICT_CRITICAL, "LEADHOOK CRITICAL: the spool is 90 % full"},
-    {bytes_beyond_all_measure, VERDICT_CRITICAL,
-     "LEADHOOK CRITICAL: the spool is 100 % full; the spool cannot take leads"},
+    {bytes_beyond_all_measure, VERDICT_CRITICAL, "LEADHOOK CRITICAL: the spool is 100 % full"},
 
     {silent, VERDICT_WARNING, "LEADHOOK WARNING: the table does not answer"},
     {silent_and_not_made, VERDICT_WARNING, "LEADHOOK WARNING: the table does not answer"},
