@@ -1,19 +1,24 @@
-/* libfcgi 2.4.2 is used with one FCGX_Request per thread and without the accept
- * mutex of its examples: FCGX_Accept_r also reads the parameters, so with a
- * mutex one stuck peer would stop every thread.  What it does not notice is
- * checked here: a request that was cut off is delivered like a whole one, and a
- * short body looks like success.
+/* libfcgi 2.4.2 is used with one FCGX_Request per thread and gets connections
+ * that were accepted here: FCGX_Accept_r would accept and read the parameters in
+ * one call, where nobody can bound the wait for a peer that does not go on, nor
+ * end it at the stop.  What libfcgi does not notice is checked here: a request
+ * that was cut off is delivered like a whole one, and a short body looks like
+ * success.
  */
 #include "handler/fastcgi.h"
 
 /* System */
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
 #include <time.h>
+#include <unistd.h>
 
 /* Libraries */
 #include <fcgiapp.h>
@@ -24,13 +29,16 @@
 
 enum {
     THREAD_STACK_BYTES = 256 * 1024,
-    ACCEPT_PAUSE_MS = 100 /* when the process is out of descriptors or memory */
+    ACCEPT_PAUSE_MS = 100, /* when the process is out of descriptors or memory */
+    STOP_LOOK_MS = 250     /* how often a stop looks for peers that hang */
 };
 
 struct worker {
     struct fastcgi *fastcgi;
     void *context; /* the handler's */
     FCGX_Request fcgx;
+    int reading_fd;           /* the connection whose request is not whole yet, or -1; under lock */
+    int64_t reading_since_ms; /* monotonic; under lock */
     pthread_t thread;
 };
 
@@ -99,35 +107,79 @@ static void pause_ms(long ms)
     (void)nanosleep(&wait, NULL);
 }
 
-/* Waits for a request.  false: time to end. */
-static bool accept_one(struct fastcgi *f, FCGX_Request *fcgx)
+/* Waits for a connection.  -1: time to end. */
+static int accept_one(struct fastcgi *f)
 {
     bool told = false;
     for (;;) {
         /* Our own socket drains what was queued before the stop; an inherited one is left to the others. */
         if (atomic_load(&f->stop) && !f->options.listener->is_own)
-            return false;
-        int result = FCGX_Accept_r(fcgx);
-        if (result == 0)
-            return true;
-        if (result == -EAGAIN || result == -EINTR || result == -ECONNABORTED)
+            return -1;
+        int fd = accept4(f->options.listener->fd, NULL, NULL, SOCK_CLOEXEC);
+        if (fd >= 0)
+            return fd;
+        if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED)
             continue;
         if (atomic_load(&f->stop))
-            return false;
+            return -1;
         /* Out of descriptors or memory, mostly: others may give some back. */
         if (!told)
-            log_event(LOG_LEVEL_ERROR, "accept-failed", "errno=%d", -result);
+            log_event(LOG_LEVEL_ERROR, "accept-failed", "errno=%d", errno);
         told = true;
         pause_ms(ACCEPT_PAUSE_MS);
     }
 }
 
-static void serve_one(struct worker *worker, struct reply *reply, struct buf *body, struct buf *out)
+/* From here on a stop may break the reading off.  It needs a descriptor of its own for that: libfcgi closes
+ * the other one when it likes, and its number may be a new connection's then. */
+static void begin_reading(struct worker *worker, int fd)
+{
+    struct fastcgi *f = worker->fastcgi;
+    int own = fcntl(fd, F_DUPFD_CLOEXEC, 0); /* without one a peer that hangs has its whole time */
+    (void)pthread_mutex_lock(&f->lock);
+    worker->reading_fd = own;
+    worker->reading_since_ms = clock_monotonic_ms();
+    (void)pthread_mutex_unlock(&f->lock);
+}
+
+static void end_reading(struct worker *worker)
+{
+    struct fastcgi *f = worker->fastcgi;
+    (void)pthread_mutex_lock(&f->lock);
+    if (worker->reading_fd >= 0)
+        (void)close(worker->reading_fd);
+    worker->reading_fd = -1;
+    (void)pthread_mutex_unlock(&f->lock);
+}
+
+/* Gives the connection to libfcgi, which reads the request up to its body. */
+static bool begin_request(struct worker *worker, int fd)
+{
+    FCGX_Request *fcgx = &worker->fcgx;
+    struct timeval wait = {.tv_sec = WAIT_PEER_MS / 1000};
+    /* None of these calls fails on a socket that was just accepted. */
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait);
+    /* With a connection in place FCGX_Accept_r does not accept; "keep" is what saves it from being closed as
+     * that of a request before.  Where the reading fails libfcgi closes it and would wait for another one, but
+     * its own listening socket is none. */
+    fcgx->ipcFd = fd;
+    fcgx->keepConnection = 1;
+    return FCGX_Accept_r(fcgx) == 0;
+}
+
+static void serve_one(struct worker *worker, int fd, struct reply *reply, struct buf *body, struct buf *out)
 {
     const struct fastcgi_options *options = &worker->fastcgi->options;
     FCGX_Request *fcgx = &worker->fcgx;
     struct request request;
-    if (!read_request(fcgx, options->body_max_bytes, body, &request)) {
+    begin_reading(worker, fd);
+    bool has_begun = begin_request(worker, fd);
+    bool is_whole = has_begun && read_request(fcgx, options->body_max_bytes, body, &request);
+    end_reading(worker);
+    if (!has_begun)
+        return; /* nobody knows that it was to be one */
+    if (!is_whole) {
         metrics_add(options->metrics, METRIC_REQUESTS_CUT_OFF, 1);
         /* Nothing may be stored, and there is nobody to answer.  Finish would report success to the peer. */
         FCGX_Free(fcgx, 1);
@@ -150,8 +202,9 @@ static void *run(void *argument)
     struct reply reply = REPLY_INIT;
     struct buf body = BUF_INIT(options->body_max_bytes);
     struct buf out = BUF_INIT(reply.body.limit + LIMIT_REPLY_BYTES);
-    while (accept_one(worker->fastcgi, &worker->fcgx))
-        serve_one(worker, &reply, &body, &out);
+    int fd;
+    while ((fd = accept_one(worker->fastcgi)) >= 0)
+        serve_one(worker, fd, &reply, &body, &out);
     FCGX_Free(&worker->fcgx, 1);
     options->handler->end(worker->context);
     buf_release(&out);
@@ -169,7 +222,8 @@ static void *run(void *argument)
 static enum status prepare(struct fastcgi *f, struct worker *worker, struct fail *why)
 {
     worker->fastcgi = f;
-    if (FCGX_InitRequest(&worker->fcgx, f->options.listener->fd, 0) != 0)
+    worker->reading_fd = -1;
+    if (FCGX_InitRequest(&worker->fcgx, -1, 0) != 0)
         return fail_set(why, ST_IO, 0, "cannot initialise a FastCGI request");
     worker->context = f->options.handler->begin(f->options.handler->shared);
     return worker->context ? ST_OK
@@ -233,19 +287,31 @@ enum status fastcgi_start(const struct fastcgi_options *options, struct fastcgi 
     return ST_OK;
 }
 
+/* Called with the lock held, after the stop. */
+static void break_off_hanging(struct fastcgi *f)
+{
+    int64_t begun_before_ms = clock_monotonic_ms() - WAIT_LAST_BYTES_MS;
+    for (size_t i = 0; i < f->count; i++) {
+        const struct worker *worker = &f->workers[i];
+        if (worker->reading_fd >= 0 && worker->reading_since_ms <= begun_before_ms)
+            (void)shutdown(worker->reading_fd, SHUT_RD);
+    }
+}
+
 bool fastcgi_stop(struct fastcgi *fastcgi, int64_t wait_ms)
 {
-    struct timespec until;
-    (void)clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += (long)(wait_ms % 1000) * 1000000L;
-    until.tv_sec += (time_t)(wait_ms / 1000) + until.tv_nsec / 1000000000L;
-    until.tv_nsec %= 1000000000L;
+    int64_t until_ms = clock_monotonic_ms() + wait_ms;
     atomic_store(&fastcgi->stop, true);
     listener_stop(fastcgi->options.listener);
-    int error = 0;
     (void)pthread_mutex_lock(&fastcgi->lock);
-    while (fastcgi->running > 0 && error == 0)
-        error = pthread_cond_timedwait(&fastcgi->ended, &fastcgi->lock, &until);
+    for (int64_t now_ms; fastcgi->running > 0 && (now_ms = clock_monotonic_ms()) < until_ms;) {
+        break_off_hanging(fastcgi);
+        int64_t look_ms = now_ms + STOP_LOOK_MS < until_ms ? now_ms + STOP_LOOK_MS : until_ms;
+        struct timespec look = {.tv_sec = (time_t)(look_ms / 1000),
+                                .tv_nsec = (long)(look_ms % 1000) * 1000000L};
+        int error = pthread_cond_timedwait(&fastcgi->ended, &fastcgi->lock, &look);
+        (void)error; /* however it ended, the loop looks again */
+    }
     bool all_ended = fastcgi->running == 0;
     (void)pthread_mutex_unlock(&fastcgi->lock);
     if (!all_ended)

@@ -34,13 +34,15 @@ struct fastcgi;
 /* Starts the threads; keeps the listener and the handler until they have ended.
  * All signals must be blocked in the calling thread, SIGPIPE is ignored from
  * here on.  A connection serves one request, also when its peer asks to keep it:
- * an idle peer must not own a thread. */
+ * an idle peer must not own a thread.  A peer that neither sends nor takes a byte
+ * for WAIT_PEER_MS is given up. */
 MUST_CHECK enum status fastcgi_start(const struct fastcgi_options *options, struct fastcgi **fastcgi,
                                      struct fail *why);
 
-/* Accepts no more, finishes what was accepted, at most wait_ms; then frees.
- * false: a thread is still busy, such as one that reads a request which does not
- * go on.  Nothing was freed then: call it again, or end the process. */
+/* Accepts no more, finishes what was accepted, at most wait_ms; then frees.  A
+ * request that is not whole WAIT_LAST_BYTES_MS after its connection was accepted
+ * is broken off.  false: a thread is still busy.  Nothing was freed then: call it
+ * again, or end the process. */
 MUST_CHECK bool fastcgi_stop(struct fastcgi *fastcgi, int64_t wait_ms);
 
 #endif

@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 /* L0 */
+#include "lib/base/clock.h"
 #include "lib/base/log.h"
 
 /* L3 */
@@ -88,6 +89,7 @@ static int serve_fastcgi(struct service *service, struct key_ring *keys,
     struct relay *relay = NULL;
     struct fastcgi *fastcgi = NULL;
     struct fail why;
+    int64_t end_by_ms = 0; /* monotonic */
     int code = make_listener(&service->config, &listener);
     if (code != 0)
         return code;
@@ -107,12 +109,14 @@ static int serve_fastcgi(struct service *service, struct key_ring *keys,
         log_event(LOG_LEVEL_INFO, "ready", "pid=%d threads=%u", (int)getpid(), service->config.threads);
         int signal = wait_for_end(service, keys, awaited);
         log_event(LOG_LEVEL_INFO, "stopping", "pid=%d signal=%d", (int)getpid(), signal);
+        end_by_ms = clock_monotonic_ms() + WAIT_STOP_MS;
         if (!fastcgi_stop(fastcgi, WAIT_STOP_MS)) {
             log_event(LOG_LEVEL_WARNING, "stopped-late", "pid=%d", (int)getpid());
             _exit(0); /* a peer keeps a thread busy; what it has not sent whole was not accepted */
         }
     }
-    bool relay_ended = relay_stop(relay, WAIT_STOP_MS);
+    int64_t left_ms = end_by_ms - clock_monotonic_ms();
+    bool relay_ended = relay_stop(relay, left_ms > 0 ? left_ms : 0);
     listener_close(&listener);
     if (!relay_ended)
         _exit(code); /* all leads are settled; the mail's row says how far it came */

@@ -745,6 +745,41 @@ static void test_stop_is_bounded(void **state)
     buf_release(&bytes);
 }
 
+/* Peers that hang anywhere in a request do not hold up the end, and those that wait for their answer get it. */
+static void test_stop_with_hanging_peers(void **state)
+{
+    struct fixture *f = *state;
+    static const size_t pieces[] = {0, 4, 20, 40,
+                                    81}; /* before a byte, in headers, in parameters, in the body */
+    int hanging[(sizeof pieces / sizeof pieces[0])];
+    pthread_t stopper;
+    void *stopped;
+    struct buf bytes = BUF_INIT(CONVERSATION_BYTES);
+    start(f, 1 + (sizeof pieces / sizeof pieces[0]));
+    add_request(&bytes, 0, POST "CONTENT_LENGTH=4", SPAN_LIT("late"));
+    for (size_t i = 0; i < (sizeof pieces / sizeof pieces[0]); i++) {
+        hanging[i] = connect_to(f);
+        assert_true(write_all(hanging[i], span_cut(buf_span(&bytes), 0, pieces[i])));
+    }
+    int waiting = connect_to(f);
+    send_request(waiting, 0, "REQUEST_METHOD=POST\nSCRIPT_NAME=/wait", NOTHING);
+    wait_for(f, &f->shared.waiting, 1);
+    assert_int_equal(pthread_create(&stopper, NULL, run_stop, f), 0);
+    for (size_t i = 0; i < (sizeof pieces / sizeof pieces[0]); i++) {
+        assert_true(is_at_end(hanging[i])); /* given up, while the other one is still in work */
+        (void)close(hanging[i]);
+    }
+    let_go(f);
+    expect_answer("waiting", waiting, "POST /wait? [] [] [] [] complete ");
+    (void)close(waiting);
+    assert_int_equal(pthread_join(stopper, &stopped), 0);
+    assert_ptr_equal(stopped, f);
+    f->fastcgi = NULL;
+    assert_int_equal(f->shared.handled, 1);
+    assert_int_equal(f->shared.ended, 1 + (sizeof pieces / sizeof pieces[0]));
+    buf_release(&bytes);
+}
+
 /* The inherited kind of socket is not ours to end: idle threads see the stop by themselves, and connections
  * can still be made, for the other processes. */
 static void test_stop_inherited(void **state)
@@ -786,6 +821,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_stop_when_idle, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_stop_drains, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_stop_is_bounded, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_stop_with_hanging_peers, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_stop_inherited, set_up, tear_down),
     };
     /* As main does: the threads inherit it.  What a broken test raises itself gets through. */
