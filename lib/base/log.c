@@ -3,6 +3,7 @@
 /* System */
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 /* L0 */
@@ -10,7 +11,7 @@
 #include "lib/base/clock.h"
 #include "lib/base/text.h"
 
-enum { LOG_LINE_BYTES = 2048 };
+enum { LOG_LINE_BYTES = 2048, REPEAT_MS = 10 * 60 * 1000 };
 
 static void begin(struct buf *line, enum log_level level, const char *event)
 {
@@ -77,4 +78,14 @@ void log_failure(enum log_level level, const char *event, const struct fail *why
         buf_addf(&line, " peer=%d", why->peer);
     add_quoted(&line, "reason", why->text);
     end(&line);
+}
+
+bool log_is_repeat(struct log_repeat *last, const struct fail *why)
+{
+    int64_t now = clock_monotonic_ms();
+    if (last->logged_ms && now - last->logged_ms < clock_long_wait_ms(REPEAT_MS) &&
+        last->why.code == why->code && strcmp(last->why.text, why->text) == 0)
+        return true;
+    *last = (struct log_repeat){.logged_ms = now, .why = *why};
+    return false;
 }

@@ -11,6 +11,9 @@
 #ifndef LEAD_LOG_H
 #define LEAD_LOG_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #include "lib/base/status.h"
 
 enum log_level { LOG_LEVEL_INFO, LOG_LEVEL_WARNING, LOG_LEVEL_ERROR };
@@ -22,5 +25,14 @@ void log_event(enum log_level level, const char *event, const char *format, ...)
 /* The same with reason="why->text", status, peer and errno as pairs. */
 void log_failure(enum log_level level, const char *event, const struct fail *why, const char *format, ...)
     PRINTF_LIKE(4, 5);
+
+/* A failure that comes again and again: what was logged of it last.  Zeroed at first. */
+struct log_repeat {
+    int64_t logged_ms; /* monotonic; 0: never */
+    struct fail why;
+};
+
+/* Whether the same reason was logged in the last ten minutes; else notes that it is logged now. */
+bool log_is_repeat(struct log_repeat *last, const struct fail *why);
 
 #endif

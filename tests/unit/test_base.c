@@ -19,6 +19,7 @@
 #include "lib/base/json_write.h"
 #include "lib/base/limits.h"
 #include "lib/base/secret.h"
+#include "lib/base/log.h"
 #include "lib/base/text.h"
 
 #define COUNT(table) (sizeof(table) / sizeof(table)[0])
@@ -899,6 +900,25 @@ static void test_secret(void **state)
     secret_free(NULL);
     buf_release(&text);
     buf_release(&small);
+static void test_log_repeats(void **state)
+{
+    struct log_repeat last = {0};
+    struct fail why, other, denied;
+    (void)state;
+    (void)fail_set(&why, ST_AGAIN, 0, "the table is down");
+    (void)fail_set(&other, ST_AGAIN, 0, "the table is still down");
+    (void)fail_set(&denied, ST_DENIED, 0, "the table is down");
+    assert_false(log_is_repeat(&last, &why));
+    assert_true(log_is_repeat(&last, &why));
+    assert_false(log_is_repeat(&last, &other));
+    assert_true(log_is_repeat(&last, &other));
+    assert_false(log_is_repeat(&last, &why));
+    assert_false(log_is_repeat(&last, &denied));
+    last.logged_ms -= 9 * 60 * 1000;
+    assert_true(log_is_repeat(&last, &denied));
+    last.logged_ms -= 60 * 1000; /* ten minutes since it was logged, however often it came between */
+    assert_false(log_is_repeat(&last, &denied));
+    assert_true(log_is_repeat(&last, &denied));
 }
 
 int main(void)
@@ -919,6 +939,7 @@ int main(void)
         cmocka_unit_test(test_json_limits),      cmocka_unit_test(test_json_no_memory),
         cmocka_unit_test(test_json_write),       cmocka_unit_test(test_json_round_trip),
         cmocka_unit_test(test_json_write_fails), cmocka_unit_test(test_secret),
+        cmocka_unit_test(test_json_write_fails), cmocka_unit_test(test_log_repeats),
     };
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);
 }
