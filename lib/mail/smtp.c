@@ -19,7 +19,6 @@
 #include "lib/mail/transport_internal.h"
 
 /* System */
-#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +29,9 @@
 /* L0 */
 #include "lib/base/buf.h"
 #include "lib/base/clock.h"
+
+/* L3 */
+#include "lib/net/loopback.h"
 
 enum {
     SECOND_MS = 1000,
@@ -49,6 +51,7 @@ struct dialogue {
     const char *from; /* NULL: a probe, which ends after the login */
     struct curl_slist *recipient;
     struct span message;
+    bool again; /* an earlier attempt may have been accepted */
     mail_fence *fence;
     void *context;
 
@@ -87,7 +90,7 @@ static bool is_configuration_reply(long reply, struct span words)
            span_has_nocase(words, SPAN_LIT("SendAsDenied"));
 }
 
-enum mail_outcome smtp_classify(int curl_code, long reply, bool all, struct span words)
+enum mail_outcome smtp_classify(int curl_code, long reply, bool all, bool again, struct span words)
 {
     if (curl_code == CURLE_OK || (all && reply / 100 == 2))
         return MAIL_ACCEPTED; /* 251 and its like: only libcurl thinks that it failed */
@@ -96,8 +99,8 @@ enum mail_outcome smtp_classify(int curl_code, long reply, bool all, struct span
         return MAIL_AMBIGUOUS;
     if (reply == 354)
         return MAIL_TRANSIENT; /* without the final dot nothing was accepted */
-    if (all && span_has_nocase(words, SPAN_LIT("MapiExceptionDuplicateDelivery")))
-        return MAIL_ACCEPTED; /* Exchange has this Message-ID already, from an attempt without an answer */
+    if (all && again && span_has_nocase(words, SPAN_LIT("MapiExceptionDuplicateDelivery")))
+        return MAIL_ACCEPTED; /* Exchange has this Message-ID already, from the attempt without an answer */
     switch (curl_code) {
     case CURLE_LOGIN_DENIED:
         return reply / 100 == 4 ? MAIL_TRANSIENT : MAIL_CONFIGURATION;
@@ -369,7 +372,7 @@ static enum mail_outcome decide(struct dialogue *d, CURLcode code, long reply)
         return MAIL_CONFIGURATION;
     if (d->broken_off)
         return MAIL_TRANSIENT;
-    return smtp_classify((int)code, reply, is_handed_out(d), reply_lines(d, reply));
+    return smtp_classify((int)code, reply, is_handed_out(d), d->again, reply_lines(d, reply));
 }
 
 static enum mail_outcome perform(struct dialogue *d, struct fail *why)
@@ -393,13 +396,14 @@ static enum mail_outcome perform(struct dialogue *d, struct fail *why)
 }
 
 enum mail_outcome smtp_send(struct smtp *smtp, const char *from, const char *to, struct span message,
-                            mail_fence *fence, void *context, struct fail *why)
+                            bool again, mail_fence *fence, void *context, struct fail *why)
 {
     struct dialogue d = {
         .smtp = smtp,
         .from = from,
         .recipient = curl_slist_append(NULL, to),
         .message = message,
+        .again = again,
         .fence = fence,
         .context = context,
     };
@@ -420,18 +424,11 @@ enum mail_outcome smtp_probe(struct smtp *smtp, struct fail *why)
 
 /* --- settings ------------------------------------------------------------------------------------------- */
 
-/* A name like 127.example.com is none: the whole must be a number. */
-static bool is_loopback(struct span host)
+/* With the brackets of an IPv6 address. */
+static bool is_on_this_machine(struct span host)
 {
-    char text[INET_ADDRSTRLEN];
-    struct in_addr address;
-    if (span_eq_nocase(host, SPAN_LIT("localhost")) || span_eq(host, SPAN_LIT("[::1]")))
-        return true;
-    if (host.len == 0 || host.len >= sizeof text)
-        return false;
-    memcpy(text, host.ptr, host.len);
-    text[host.len] = '\0';
-    return inet_pton(AF_INET, text, &address) == 1 && ntohl(address.s_addr) >> 24 == 127;
+    bool is_ip6 = host.len > 2 && host.ptr[0] == '[' && host.ptr[host.len - 1] == ']';
+    return host_is_loopback(is_ip6 ? span_cut(host, 1, host.len - 2) : host, is_ip6);
 }
 
 static bool is_host(struct span host)
@@ -485,7 +482,7 @@ static enum status check_settings(const struct mail_settings *s, struct endpoint
     enum status status = read_url(s->url, e, why);
     if (status != ST_OK)
         return status;
-    if (s->tls_off && !is_loopback(e->host))
+    if (s->tls_off && !is_on_this_machine(e->host))
         return fail_set(why, ST_INVALID, 0, "mail_tls = off is allowed for a server on this machine only");
     if (s->tls_off && e->implicit_tls)
         return fail_set(why, ST_INVALID, 0, "smtps:// always uses TLS; with mail_tls = off write smtp://");

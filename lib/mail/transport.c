@@ -158,8 +158,9 @@ static bool copy_address(struct span address, char text[LIMIT_MAIL_ADDRESS_BYTES
     return true;
 }
 
-enum mail_outcome mail_send(struct mail_transport *transport, struct span from, struct span to,
-                            struct span message, mail_fence *fence, void *context, struct fail *why)
+static enum mail_outcome send_message(struct mail_transport *transport, struct span from, struct span to,
+                                      struct span message, bool again, mail_fence *fence, void *context,
+                                      struct fail *why)
 {
     char sender[LIMIT_MAIL_ADDRESS_BYTES + 3], recipient[LIMIT_MAIL_ADDRESS_BYTES + 3];
     if (!is_wire_safe(message)) {
@@ -173,28 +174,23 @@ enum mail_outcome mail_send(struct mail_transport *transport, struct span from, 
     renew_password(transport);
     if (!transport->smtp)
         return maildir_send(transport->maildir, message, fence, context, why);
-    return smtp_send(transport->smtp, sender, recipient, message, fence, context, why);
+    return smtp_send(transport->smtp, sender, recipient, message, again, fence, context, why);
+}
+
+enum mail_outcome mail_send(struct mail_transport *transport, struct span from, struct span to,
+                            struct span message, mail_fence *fence, void *context, struct fail *why)
+{
+    return send_message(transport, from, to, message, false, fence, context, why);
+}
+
+enum mail_outcome mail_send_again(struct mail_transport *transport, struct span from, struct span to,
+                                  struct span message, mail_fence *fence, void *context, struct fail *why)
+{
+    return send_message(transport, from, to, message, true, fence, context, why);
 }
 
 enum mail_outcome mail_probe(struct mail_transport *transport, struct fail *why)
 {
     renew_password(transport);
     return transport->smtp ? smtp_probe(transport->smtp, why) : maildir_probe(transport->maildir, why);
-}
-
-const char *mail_outcome_name(enum mail_outcome outcome)
-{
-    switch (outcome) {
-    case MAIL_ACCEPTED:
-        return "accepted";
-    case MAIL_TRANSIENT:
-        return "transient";
-    case MAIL_PERMANENT:
-        return "permanent";
-    case MAIL_CONFIGURATION:
-        return "configuration";
-    case MAIL_AMBIGUOUS:
-        return "ambiguous";
-    }
-    return "?";
 }

@@ -60,10 +60,14 @@ MUST_CHECK enum mail_outcome mail_send(struct mail_transport *transport, struct 
                                        struct span message, mail_fence *fence, void *context,
                                        struct fail *why);
 
+/* The same for a message whose last attempt was MAIL_AMBIGUOUS: a server that
+ * refuses it because it has this Message-ID already has accepted it. */
+MUST_CHECK enum mail_outcome mail_send_again(struct mail_transport *transport, struct span from,
+                                             struct span to, struct span message, mail_fence *fence,
+                                             void *context, struct fail *why);
+
 /* Connects, verifies TLS and logs in, sends nothing (Maildir: creates it and
  * tries to write).  For `leadctl check`. */
 MUST_CHECK enum mail_outcome mail_probe(struct mail_transport *transport, struct fail *why);
-
-const char *mail_outcome_name(enum mail_outcome outcome);
 
 #endif

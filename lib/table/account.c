@@ -1,10 +1,10 @@
 #include "lib/table/account.h"
 
-/* System */
-#include <arpa/inet.h>
-
 /* L0 */
 #include "lib/base/encode.h"
+
+/* L3 */
+#include "lib/net/loopback.h"
 
 enum {
     NAME_BYTES_MIN = 3,
@@ -122,24 +122,6 @@ static bool is_address_good(const struct address *a)
            a->host.ptr[0] != '.' && port_good && has_only(a->path, "/-._~%");
 }
 
-/* libcurl resolves localhost and what ends in .localhost to loopback addresses without asking anyone. */
-static bool is_loopback(const struct address *a)
-{
-    char text[INET6_ADDRSTRLEN];
-    if (span_eq_nocase(a->host, SPAN_LIT("localhost")) || span_ends_nocase(a->host, SPAN_LIT(".localhost")))
-        return true;
-    if (a->host.len >= sizeof text)
-        return false;
-    for (size_t i = 0; i < a->host.len; i++)
-        text[i] = a->host.ptr[i];
-    text[a->host.len] = '\0';
-    struct in_addr ip4;
-    struct in6_addr ip6;
-    if (a->is_ip6)
-        return inet_pton(AF_INET6, text, &ip6) == 1 && IN6_IS_ADDR_LOOPBACK(&ip6);
-    return inet_pton(AF_INET, text, &ip4) == 1 && ntohl(ip4.s_addr) >> 24 == IN_LOOPBACKNET;
-}
-
 /* source is the element to be named in a message. */
 static enum status take_endpoint(struct table_account *account, struct span url, enum element source,
                                  struct fail *why)
@@ -152,7 +134,7 @@ static enum status take_endpoint(struct table_account *account, struct span url,
     account->is_plain = span_eq_nocase(a.scheme, SPAN_LIT("http"));
     if (!account->is_plain && !span_eq_nocase(a.scheme, SPAN_LIT("https")))
         return wrong(why, source, "is neither https nor http");
-    if (account->is_plain && !is_loopback(&a))
+    if (account->is_plain && !host_is_loopback(a.host, a.is_ip6))
         return wrong(why, source, "asks for http, which is possible only on this machine itself; use https");
     account->is_cosmos = span_has_nocase(a.host, SPAN_LIT(".table.cosmos.")) ||
                          span_has_nocase(a.host, SPAN_LIT(".table.cosmosdb."));

@@ -17,6 +17,7 @@
 #include "lib/base/clock.h"
 #include "lib/base/limits.h"
 #include "lib/net/http.h"
+#include "lib/net/loopback.h"
 #include "tests/unit/scripted_server.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -523,6 +524,53 @@ static void test_hung_resolver(void **state)
     assert_true(took < 2000);
 }
 
+static void test_loopback(void **state)
+{
+    static const struct {
+        struct span host;
+        bool is_ip6, want;
+    } hosts[] = {
+        {SPAN_LIT("localhost"), false, true},
+        {SPAN_LIT("LocalHost"), false, true},
+        {SPAN_LIT("acct.table.localhost"), false, true},
+        {SPAN_LIT("127.0.0.1"), false, true},
+        {SPAN_LIT("127.255.255.254"), false, true},
+        {SPAN_LIT("::1"), true, true},
+        {SPAN_LIT("0:0:0:0:0:0:0:1"), true, true},
+        {SPAN_LIT(""), false, false},
+        {SPAN_LIT(""), true, false},
+        {SPAN_LIT(".localhost"), false, false},
+        {SPAN_LIT("localhost."), false, false},
+        {SPAN_LIT("localhost.example"), false, false},
+        {SPAN_LIT("notlocalhost"), false, false},
+        {SPAN_LIT("localhost\0.example"), false, false},
+        {SPAN_LIT("127.0.0.1\0.example"), false, false},
+        {SPAN_LIT("127.example.com"), false, false},
+        {SPAN_LIT("127.0.0.1.example"), false, false},
+        {SPAN_LIT("127.0.0.1."), false, false},
+        {SPAN_LIT("127.1"), false, false},
+        {SPAN_LIT("0127.0.0.1"), false, false},
+        {SPAN_LIT("0x7f.0.0.1"), false, false},
+        {SPAN_LIT("2130706433"), false, false},
+        {SPAN_LIT("128.0.0.1"), false, false},
+        {SPAN_LIT("0.0.0.0"), false, false},
+        {SPAN_LIT("::1"), false, false},
+        {SPAN_LIT("localhost"), true, false},
+        {SPAN_LIT("127.0.0.1"), true, false},
+        {SPAN_LIT("::"), true, false},
+        {SPAN_LIT("::2"), true, false},
+        {SPAN_LIT("::1%lo"), true, false},
+        {SPAN_LIT("::ffff:127.0.0.1"), true, false},
+        {SPAN_LIT("0000:0000:0000:0000:0000:0000:0000:0000:0000:0001"), true, false},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof hosts / sizeof hosts[0]; i++) {
+        if (host_is_loopback(hosts[i].host, hosts[i].is_ip6) != hosts[i].want)
+            fail_msg("%.*s%s: want %d", SPAN_FMT(hosts[i].host), hosts[i].is_ip6 ? " (in brackets)" : "",
+                     hosts[i].want);
+    }
+}
+
 #define WITH_SERVER(test) cmocka_unit_test_setup_teardown(test, start_server, stop_server)
 
 int main(void)
@@ -534,6 +582,7 @@ int main(void)
         WITH_SERVER(test_no_connection), WITH_SERVER(test_certificates),
         WITH_SERVER(test_environment),   WITH_SERVER(test_retry_after),
         WITH_SERVER(test_parallel),      cmocka_unit_test(test_hung_resolver),
+        cmocka_unit_test(test_loopback),
     };
     struct fail why;
     (void)signal(SIGPIPE, SIG_IGN);

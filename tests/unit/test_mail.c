@@ -800,6 +800,9 @@ static void test_lines_are_indented(void **state)
 
 /* --- what a dialogue means ------------------------------------------------------------------------------ */
 
+#define DUPLICATE                                                                                            \
+    "554 5.2.0 STOREDRV.Submission.Exception:StoragePermanentException.MapiExceptionDuplicateDelivery; x"
+
 static const struct {
     const char *name;
     int code;
@@ -845,9 +848,8 @@ static const struct {
     {"5.7.350 is spam", CURLE_WEIRD_SERVER_REPLY, 550, true, "550 5.7.350 spam", MAIL_PERMANENT},
     {"may not send as", CURLE_WEIRD_SERVER_REPLY, 554, true, "554 5.2.0 STOREDRV; SendAsDenied; x",
      MAIL_CONFIGURATION},
-    {"Exchange has it already", CURLE_WEIRD_SERVER_REPLY, 554, true,
-     "554 5.2.0 STOREDRV.Submission.Exception:StoragePermanentException.MapiExceptionDuplicateDelivery; x",
-     MAIL_ACCEPTED},
+    {"Exchange says that it has the first attempt already", CURLE_WEIRD_SERVER_REPLY, 554, true, DUPLICATE,
+     MAIL_PERMANENT},
     {"no STARTTLS", CURLE_USE_SSL_FAILED, 250, false, "250 SIZE", MAIL_CONFIGURATION},
     {"STARTTLS refused", CURLE_USE_SSL_FAILED, 454, false, "454 no TLS", MAIL_CONFIGURATION},
     {"certificate", CURLE_PEER_FAILED_VERIFICATION, 220, false, "220 hello", MAIL_CONFIGURATION},
@@ -864,12 +866,15 @@ static void test_classification(void **state)
 {
     (void)state;
     for (size_t i = 0; i < COUNT(dialogues); i++) {
-        enum mail_outcome got = smtp_classify(dialogues[i].code, dialogues[i].reply, dialogues[i].all,
+        enum mail_outcome got = smtp_classify(dialogues[i].code, dialogues[i].reply, dialogues[i].all, false,
                                               span_of(dialogues[i].words));
         if (got != dialogues[i].want)
-            fail_msg("%s: got %s, want %s", dialogues[i].name, mail_outcome_name(got),
-                     mail_outcome_name(dialogues[i].want));
+            fail_msg("%s: got outcome %d, want %d", dialogues[i].name, (int)got, (int)dialogues[i].want);
     }
+    struct span duplicate = SPAN_LIT(DUPLICATE);
+    assert_int_equal(smtp_classify(CURLE_WEIRD_SERVER_REPLY, 554, true, true, duplicate), MAIL_ACCEPTED);
+    assert_int_equal(smtp_classify(CURLE_SEND_ERROR, 554, false, true, duplicate), MAIL_PERMANENT);
+    assert_int_equal(smtp_classify(CURLE_RECV_ERROR, 354, true, true, span_empty()), MAIL_AMBIGUOUS);
 }
 
 /* --- Maildir -------------------------------------------------------------------------------------------- */

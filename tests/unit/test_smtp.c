@@ -1,9 +1,4 @@
-/* lib/mail/smtp against a server in this process that says what it is told.
- *
- * The server is a thread that takes one connection and answers each command
- * with the rule of the case for it, else as a friendly server would.  It speaks
- * without TLS, which lib/mail allows on this machine only.
- */
+/* lib/mail/smtp against a server in this process that says what it is told. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,216 +6,31 @@
 
 #include <cmocka.h>
 
-#include <arpa/inet.h>
 #include <curl/curl.h>
-#include <netinet/in.h>
-#include <poll.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "lib/base/buf.h"
 #include "lib/base/clock.h"
 #include "lib/mail/transport.h"
+#include "tests/unit/smtp_server.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define MESSAGE      "Subject: x\r\n\r\nHello\r\n.dot\r\n..two\r\n"
 #define USER         "leads"
 #define PASSWORD     "s3cr3t"
-#define DROP         NULL /* the server closes the connection instead of answering */
-#define HANG         ""   /* the server says nothing until the client goes away */
 
 enum {
-    RULES_MAX = 4,
-    SERVER_WAIT_MS = 20000, /* the server's own end, should the client never come or go */
-    SHORT_WAIT_MS = 1000,   /* of the client, where the server hangs */
-    LONG_WAIT_MS = 60000,   /* of the client, where it does not */
-    RECEIVED_MAX = 1 << 20
+    SHORT_WAIT_MS = 1000, /* of the client, where the server hangs */
+    LONG_WAIT_MS = 60000  /* of the client, where it does not */
 };
 
-/* What the server says to a command: CONNECT EHLO HELO AUTH LOGIN (each line of credentials) MAIL RCPT DATA .
- * NOOP QUIT, ? for any other.  GONE with DROP: it closes the connection after the reply to the dot. */
-struct rule {
-    const char *command;
-    const char *reply;
-};
-
-struct server {
-    int listener;
-    unsigned int port;
-    pthread_t thread;
-    const struct rule *rules;
-    _Atomic bool *stop_at_hang; /* set when the server hangs */
-    struct buf commands;        /* the verbs, separated by blanks */
-    struct buf lines;           /* all command lines */
-    struct buf body;            /* unstuffed */
-    bool complete;              /* the final dot came */
-};
-
-struct client {
-    int fd;
-    char data[4096];
-    size_t at, len;
-};
-
-static bool read_line(struct client *c, struct buf *line)
+static const char *name_of(enum mail_outcome outcome)
 {
-    buf_reset(line);
-    for (;;) {
-        if (c->at == c->len) {
-            struct pollfd wait = {.fd = c->fd, .events = POLLIN};
-            if (poll(&wait, 1, SERVER_WAIT_MS) <= 0)
-                return false;
-            ssize_t got = recv(c->fd, c->data, sizeof c->data, 0);
-            if (got <= 0)
-                return false;
-            c->at = 0;
-            c->len = (size_t)got;
-        }
-        char byte = c->data[c->at++];
-        buf_add_char(line, byte);
-        if (byte == '\n')
-            return line->error == ST_OK;
-    }
-}
-
-static const char *reply_of(const struct server *s, const char *command, const char *otherwise)
-{
-    for (size_t i = 0; i < RULES_MAX && s->rules && s->rules[i].command; i++) {
-        if (strcmp(s->rules[i].command, command) == 0)
-            return s->rules[i].reply;
-    }
-    return otherwise;
-}
-
-/* false: the dialogue is over. */
-static bool answer(struct server *s, struct client *c, const char *command, const char *otherwise)
-{
-    const char *reply = reply_of(s, command, otherwise);
-    struct buf rest = BUF_INIT(RECEIVED_MAX);
-    buf_addf(&s->commands, "%s%s", s->commands.len ? " " : "", command);
-    if (reply && reply[0] == '\0') {
-        if (s->stop_at_hang)
-            atomic_store(s->stop_at_hang, true);
-        while (read_line(c, &rest))
-            ;
-        reply = DROP;
-    }
-    buf_release(&rest);
-    return reply && send(c->fd, reply, strlen(reply), MSG_NOSIGNAL) == (ssize_t)strlen(reply);
-}
-
-/* Takes the message up to its final dot. */
-static bool take_body(struct server *s, struct client *c, struct buf *line)
-{
-    while (read_line(c, line)) {
-        struct span text = buf_span(line);
-        if (span_eq(text, SPAN_LIT(".\r\n"))) {
-            s->complete = true;
-            return true;
-        }
-        buf_add(&s->body, text.ptr[0] == '.' ? span_from(text, 1) : text);
-    }
-    return false;
-}
-
-static bool log_in(struct server *s, struct client *c, struct buf *line)
-{
-    bool plain = span_starts_nocase(buf_span(line), SPAN_LIT("AUTH PLAIN"));
-    if (!answer(s, c, "AUTH", plain ? "334 \r\n" : "334 VXNlcm5hbWU6\r\n"))
-        return false;
-    for (size_t lines = plain ? 1 : 2; lines > 0; lines--) {
-        if (reply_of(s, "AUTH", "334")[0] != '3')
-            return true; /* refused at once */
-        if (!read_line(c, line))
-            return false;
-        buf_add(&s->lines, buf_span(line));
-        if (!answer(s, c, "LOGIN", lines == 2 ? "334 UGFzc3dvcmQ6\r\n" : "235 2.7.0 welcome\r\n"))
-            return false;
-    }
-    return true;
-}
-
-static void converse(struct server *s, struct client *c)
-{
-    struct buf line = BUF_INIT(RECEIVED_MAX);
-    bool goes_on = answer(s, c, "CONNECT", "220 test\r\n");
-    while (goes_on && read_line(c, &line)) {
-        struct span text = buf_span(&line);
-        buf_add(&s->lines, text);
-        if (span_starts(text, SPAN_LIT("EHLO ")))
-            goes_on = answer(s, c, "EHLO", "250-test\r\n250-AUTH PLAIN LOGIN\r\n250 SIZE 1000000\r\n");
-        else if (span_starts(text, SPAN_LIT("HELO ")))
-            goes_on = answer(s, c, "HELO", "250 test\r\n");
-        else if (span_starts(text, SPAN_LIT("AUTH ")))
-            goes_on = log_in(s, c, &line);
-        else if (span_starts(text, SPAN_LIT("MAIL ")))
-            goes_on = answer(s, c, "MAIL", "250 ok\r\n");
-        else if (span_starts(text, SPAN_LIT("RCPT ")))
-            goes_on = answer(s, c, "RCPT", "250 ok\r\n");
-        else if (span_starts(text, SPAN_LIT("NOOP")))
-            goes_on = answer(s, c, "NOOP", "250 ok\r\n");
-        else if (span_starts(text, SPAN_LIT("QUIT")))
-            goes_on = answer(s, c, "QUIT", "221 bye\r\n") && false;
-        else if (span_starts(text, SPAN_LIT("DATA")))
-            goes_on = answer(s, c, "DATA", "354 go on\r\n") &&
-                      (reply_of(s, "DATA", "354")[0] != '3' ||
-                       (take_body(s, c, &line) && answer(s, c, ".", "250 2.0.0 queued as 1\r\n") &&
-                        reply_of(s, "GONE", "")));
-        else
-            goes_on = answer(s, c, "?", "500 what?\r\n");
-    }
-    buf_release(&line);
-}
-
-static void *serve(void *context)
-{
-    struct server *s = context;
-    struct pollfd wait = {.fd = s->listener, .events = POLLIN};
-    if (poll(&wait, 1, SERVER_WAIT_MS) == 1) {
-        struct client c = {.fd = accept(s->listener, NULL, NULL)};
-        if (c.fd >= 0) {
-            converse(s, &c);
-            (void)close(c.fd);
-        }
-    }
-    return NULL;
-}
-
-static void start(struct server *s, const struct rule *rules)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof address;
-    *s = (struct server){.rules = rules,
-                         .commands = BUF_INIT(RECEIVED_MAX),
-                         .lines = BUF_INIT(RECEIVED_MAX),
-                         .body = BUF_INIT(RECEIVED_MAX)};
-    s->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_true(s->listener >= 0);
-    assert_int_equal(bind(s->listener, (struct sockaddr *)&address, sizeof address), 0);
-    assert_int_equal(listen(s->listener, 4), 0);
-    assert_int_equal(getsockname(s->listener, (struct sockaddr *)&address, &len), 0);
-    s->port = ntohs(address.sin_port);
-    assert_int_equal(pthread_create(&s->thread, NULL, serve, s), 0);
-}
-
-/* After it the server's records may be read. */
-static void stop(struct server *s)
-{
-    (void)shutdown(s->listener, SHUT_RDWR); /* ends the wait for a client that never came */
-    assert_int_equal(pthread_join(s->thread, NULL), 0);
-    assert_int_equal(close(s->listener), 0);
-}
-
-static void release(struct server *s)
-{
-    buf_release(&s->commands);
-    buf_release(&s->lines);
-    buf_release(&s->body);
+    static const char *const names[] = {"accepted", "transient", "permanent", "configuration", "ambiguous"};
+    return names[outcome];
 }
 
 static struct mail_transport *transport_to(unsigned int port, const struct mail_settings *more)
@@ -244,11 +54,15 @@ static struct mail_transport *transport_to(unsigned int port, const struct mail_
 #define NO_AUTH    "250-test\r\n250 SIZE 1000000\r\n"
 #define LOGIN_ONLY "250-test\r\n250 AUTH LOGIN\r\n"
 #define PLAIN_ONLY "250-test\r\n250 AUTH PLAIN\r\n"
+#define DUPLICATE                                                                                            \
+    "554 5.2.0 STOREDRV.Submission.Exception:StoragePermanentException."                                     \
+    "MapiExceptionDuplicateDelivery; Failed to process\r\n"
 
 static const struct {
     const char *name;
     struct rule rules[RULES_MAX];
     bool has_user, tls, hangs;
+    bool again; /* an earlier attempt may have been accepted */
     enum mail_outcome want;
     int peer;
     const char *text;     /* part of the reason */
@@ -377,10 +191,17 @@ static const struct {
      .want = MAIL_PERMANENT,
      .peer = 554,
      .text = "554 5.7.1 spam"},
-    {.name = "Exchange has it already",
-     .rules = {{".", "554 5.2.0 STOREDRV.Submission.Exception:StoragePermanentException."
-                     "MapiExceptionDuplicateDelivery; Failed to process\r\n"}},
+    {.name = "Exchange has it already, from an attempt without an answer",
+     .again = true,
+     .rules = {{".", DUPLICATE}},
      .want = MAIL_ACCEPTED},
+    {.name = "Exchange has it already, and we know of no other attempt",
+     .rules = {{".", DUPLICATE}},
+     .want = MAIL_PERMANENT},
+    {.name = "Exchange has it already, but says so too early",
+     .again = true,
+     .rules = {{"MAIL", DUPLICATE}},
+     .want = MAIL_PERMANENT},
 
     {.name = "dropped at the greeting", .rules = {{"CONNECT", DROP}}, .want = MAIL_TRANSIENT},
     {.name = "dropped at EHLO", .rules = {{"EHLO", DROP}}, .want = MAIL_TRANSIENT},
@@ -439,6 +260,14 @@ static enum mail_outcome send_text(struct mail_transport *transport, struct span
                      f ? fence : NULL, f, why);
 }
 
+static enum mail_outcome send_text_again(struct mail_transport *transport, struct span message,
+                                         struct fence *f, struct fail *why)
+{
+    *why = (struct fail){0};
+    return mail_send_again(transport, SPAN_LIT("from@example.com"), SPAN_LIT("to@example.com"), message,
+                           fence, f, why);
+}
+
 static bool has(const struct buf *text, const char *needle)
 {
     return text->len && memmem(text->data, text->len, needle, strlen(needle)) != NULL;
@@ -455,16 +284,17 @@ static void run_case(size_t i)
         settings.user = SPAN_LIT(USER);
         settings.password = SPAN_LIT(PASSWORD);
     }
-    start(&server, cases[i].rules);
+    server_start(&server, cases[i].rules);
     struct mail_transport *transport = transport_to(server.port, &settings);
     int64_t begin = clock_monotonic_ms();
-    enum mail_outcome got = send_text(transport, SPAN_LIT(MESSAGE), &f, &why);
+    enum mail_outcome got =
+        (cases[i].again ? send_text_again : send_text)(transport, SPAN_LIT(MESSAGE), &f, &why);
     mail_transport_free(transport);
-    stop(&server);
+    server_stop(&server);
 
     if (got != cases[i].want)
-        fail_msg("%s: got %s (%d, %s), want %s", cases[i].name, mail_outcome_name(got), why.peer, why.text,
-                 mail_outcome_name(cases[i].want));
+        fail_msg("%s: got %s (%d, %s), want %s", cases[i].name, name_of(got), why.peer, why.text,
+                 name_of(cases[i].want));
     if (cases[i].peer && why.peer != cases[i].peer)
         fail_msg("%s: got reply %d, want %d", cases[i].name, why.peer, cases[i].peer);
     if (cases[i].text && !strstr(why.text, cases[i].text))
@@ -482,11 +312,11 @@ static void run_case(size_t i)
     bool may_be_complete = got != MAIL_CONFIGURATION, must_be = got == MAIL_ACCEPTED || got == MAIL_AMBIGUOUS;
     if (server.complete != (f.calls == 1) || (must_be && !server.complete) ||
         (!may_be_complete && server.complete))
-        fail_msg("%s: %s, complete %d, fence called %zu times", cases[i].name, mail_outcome_name(got),
-                 server.complete, f.calls);
+        fail_msg("%s: %s, complete %d, fence called %zu times", cases[i].name, name_of(got), server.complete,
+                 f.calls);
     if (server.complete && !span_eq(buf_span(&server.body), SPAN_LIT(MESSAGE)))
         fail_msg("%s: the server got '%s'", cases[i].name, server.body.data);
-    release(&server);
+    server_release(&server);
 }
 
 static void test_dialogues(void **state)
@@ -502,16 +332,16 @@ static void test_commands(void **state)
     struct server server;
     struct fail why;
     struct mail_settings settings = {.tls_off = true, .user = SPAN_LIT(USER), .password = SPAN_LIT(PASSWORD)};
-    start(&server, NULL);
+    server_start(&server, NULL);
     struct mail_transport *transport = transport_to(server.port, &settings);
     assert_int_equal(send_text(transport, SPAN_LIT(MESSAGE), NULL, &why), MAIL_ACCEPTED);
     mail_transport_free(transport);
-    stop(&server);
+    server_stop(&server);
     /* base64 of "\0leads\0s3cr3t" */
     assert_string_equal(server.lines.data, "EHLO leads.example.com\r\nAUTH PLAIN\r\nAGxlYWRzAHMzY3IzdA==\r\n"
                                            "MAIL FROM:<from@example.com> SIZE=34\r\n"
                                            "RCPT TO:<to@example.com>\r\nDATA\r\nQUIT\r\n");
-    release(&server);
+    server_release(&server);
 }
 
 /* --- sizes ---------------------------------------------------------------------------------------------- */
@@ -544,16 +374,16 @@ static void test_sizes(void **state)
         struct mail_settings settings = {.tls_off = true};
         struct buf message = BUF_INIT(LIMIT_MAIL_BYTES);
         fill(&message, sizes[i]);
-        start(&server, NULL);
+        server_start(&server, NULL);
         struct mail_transport *transport = transport_to(server.port, &settings);
         enum mail_outcome got = send_text(transport, buf_span(&message), &f, &why);
         mail_transport_free(transport);
-        stop(&server);
+        server_stop(&server);
         if (got != MAIL_ACCEPTED || !span_eq(buf_span(&server.body), buf_span(&message)) || f.calls != 1)
-            fail_msg("%zu bytes: %s %s, %zu arrived, fence called %zu times", sizes[i],
-                     mail_outcome_name(got), why.text, server.body.len, f.calls);
+            fail_msg("%zu bytes: %s %s, %zu arrived, fence called %zu times", sizes[i], name_of(got),
+                     why.text, server.body.len, f.calls);
         buf_release(&message);
-        release(&server);
+        server_release(&server);
     }
 }
 
@@ -570,16 +400,16 @@ static void test_fence_refuses(void **state)
         struct mail_settings settings = {.tls_off = true};
         struct buf message = BUF_INIT(LIMIT_MAIL_BYTES);
         fill(&message, sizes[i]);
-        start(&server, NULL);
+        server_start(&server, NULL);
         struct mail_transport *transport = transport_to(server.port, &settings);
         assert_int_equal(send_text(transport, buf_span(&message), &f, &why), MAIL_TRANSIENT);
         mail_transport_free(transport);
-        stop(&server);
+        server_stop(&server);
         assert_int_equal(f.calls, 1);
         assert_false(server.complete);
         assert_true(server.body.len < sizes[i]);
         buf_release(&message);
-        release(&server);
+        server_release(&server);
     }
 }
 
@@ -593,7 +423,7 @@ static void test_stop_before_the_end(void **state)
         struct fail why;
         _Atomic bool stopping = false;
         struct mail_settings settings = {.tls_off = true, .stop = &stopping};
-        start(&server, hangs[i]);
+        server_start(&server, hangs[i]);
         server.stop_at_hang = &stopping;
         struct mail_transport *transport = transport_to(server.port, &settings);
         int64_t begin = clock_monotonic_ms();
@@ -601,9 +431,9 @@ static void test_stop_before_the_end(void **state)
         assert_true(clock_monotonic_ms() - begin < LONG_WAIT_MS / 4);
         assert_non_null(strstr(why.text, "ending"));
         mail_transport_free(transport);
-        stop(&server);
+        server_stop(&server);
         assert_false(server.complete);
-        release(&server);
+        server_release(&server);
     }
 }
 
@@ -616,13 +446,13 @@ static void test_stop_after_the_end(void **state)
     _Atomic bool stopping = false;
     struct fence f = {.answer = true, .stop = &stopping};
     struct mail_settings settings = {.tls_off = true, .stop = &stopping};
-    start(&server, NULL);
+    server_start(&server, NULL);
     struct mail_transport *transport = transport_to(server.port, &settings);
     assert_int_equal(send_text(transport, SPAN_LIT(MESSAGE), &f, &why), MAIL_ACCEPTED);
     mail_transport_free(transport);
-    stop(&server);
+    server_stop(&server);
     assert_true(server.complete);
-    release(&server);
+    server_release(&server);
 }
 
 /* --- what never reaches a server ------------------------------------------------------------------------ */
@@ -653,19 +483,19 @@ static void test_refused_before_connecting(void **state)
     };
     struct server server;
     struct mail_settings settings = {.tls_off = true};
-    start(&server, NULL);
+    server_start(&server, NULL);
     struct mail_transport *transport = transport_to(server.port, &settings);
     for (size_t i = 0; i < COUNT(bad); i++) {
         struct fail why = {0};
         enum mail_outcome got =
             mail_send(transport, bad[i].from, bad[i].to, bad[i].message, NULL, NULL, &why);
         if (got != MAIL_PERMANENT || strchr(why.text, '@'))
-            fail_msg("%s: got %s, %s", bad[i].name, mail_outcome_name(got), why.text);
+            fail_msg("%s: got %s, %s", bad[i].name, name_of(got), why.text);
     }
     mail_transport_free(transport);
-    stop(&server);
+    server_stop(&server);
     assert_int_equal(server.commands.len, 0);
-    release(&server);
+    server_release(&server);
 }
 
 static void test_line_length(void **state)
@@ -679,14 +509,14 @@ static void test_line_length(void **state)
         for (size_t i = 0; i < len; i++)
             buf_add_char(&message, 'a');
         buf_add_text(&message, "\r\n");
-        start(&server, NULL);
+        server_start(&server, NULL);
         struct mail_transport *transport = transport_to(server.port, &settings);
         assert_int_equal(send_text(transport, buf_span(&message), NULL, &why),
                          len == 998 ? MAIL_ACCEPTED : MAIL_PERMANENT);
         mail_transport_free(transport);
-        stop(&server);
+        server_stop(&server);
         buf_release(&message);
-        release(&server);
+        server_release(&server);
     }
 }
 
@@ -714,6 +544,8 @@ static void test_settings(void **state)
         {.url = SPAN_LIT("smtp://127.example.com:25"), .tls_off = true, .text = "on this machine only"},
         {.url = SPAN_LIT("smtp://127.0.0.1.evil:25"), .tls_off = true, .text = "on this machine only"},
         {.url = SPAN_LIT("smtp://localhost.evil:25"), .tls_off = true, .text = "on this machine only"},
+        {.url = SPAN_LIT("smtp://::1:25"), .tls_off = true, .text = "on this machine only"},
+        {.url = SPAN_LIT("smtp://[127.0.0.1]:25"), .tls_off = true, .text = "on this machine only"},
         {.url = SPAN_LIT("smtp://[::2]:25"), .tls_off = true, .text = "on this machine only"},
         {.url = SPAN_LIT("smtps://localhost:465"), .tls_off = true, .text = "always uses TLS"},
         {.url = SPAN_LIT(""), .text = "must be smtps://"},
@@ -794,17 +626,17 @@ static void test_probe(void **state)
             settings.user = SPAN_LIT(USER);
             settings.password = SPAN_LIT(PASSWORD);
         }
-        start(&server, probes[i].rules);
+        server_start(&server, probes[i].rules);
         struct mail_transport *transport = transport_to(server.port, &settings);
         enum mail_outcome got = mail_probe(transport, &why);
         mail_transport_free(transport);
-        stop(&server);
+        server_stop(&server);
         if (got != probes[i].want || (probes[i].text && !strstr(why.text, probes[i].text)) ||
             (probes[i].commands && strcmp(server.commands.data, probes[i].commands) != 0))
-            fail_msg("%s: got %s '%s' after '%s'", probes[i].name, mail_outcome_name(got), why.text,
+            fail_msg("%s: got %s '%s' after '%s'", probes[i].name, name_of(got), why.text,
                      server.commands.data);
         assert_false(has(&server.lines, "MAIL FROM"));
-        release(&server);
+        server_release(&server);
     }
 }
 
@@ -814,13 +646,13 @@ static void test_nobody_listens(void **state)
     struct server server;
     struct fail why;
     struct mail_settings settings = {.tls_off = true};
-    start(&server, NULL);
+    server_start(&server, NULL);
     struct mail_transport *transport = transport_to(server.port, &settings);
-    stop(&server); /* the port was free a moment ago */
+    server_stop(&server); /* the port was free a moment ago */
     assert_int_equal(send_text(transport, SPAN_LIT(MESSAGE), NULL, &why), MAIL_TRANSIENT);
     assert_true(why.text[0] != '\0');
     mail_transport_free(transport);
-    release(&server);
+    server_release(&server);
 }
 
 int main(void)
