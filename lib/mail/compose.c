@@ -580,8 +580,8 @@ static void add_alarm_body(struct buf *out, const struct alarm_notice *n)
     prose(&b, n->meaning, LIMIT_MAIL_FIELD_BYTES);
     section(&b, "What to do");
     prose(&b, n->action, LIMIT_MAIL_FIELD_BYTES);
-    paragraph(&b,
-              "This alarm is mailed once a day (UTC) for all hosts together, however often it is raised.");
+    paragraph(&b, "This alarm is mailed once a day (UTC) for all hosts together, however often it is raised. "
+                  "Other hosts may be concerned as well.");
 }
 
 enum status mail_compose_alarm(struct buf *out, const struct alarm_notice *n, struct fail *why)

@@ -32,7 +32,6 @@ enum {
     STORE_RETRY_MS = 5000, /* after the store failed */
     DRAIN_LOOK_MS = 1000,  /* between looks into the spool: a read of a local file */
     WATCH_LOOK_MS = 10000, /* between looks for alarms */
-    LOG_AGAIN_MS = 600000, /* the same failure is logged again after this */
     HINTS_AT_ONCE = 64,
     HINTS_SUSPICIOUS = 8, /* the kernel queues about ten datagrams: with so many, some may have been lost */
     OFFERS_WAIT_MS = 30000,
@@ -48,8 +47,7 @@ struct role {
     enum status (*serve)(struct relay *relay, struct fail *why); /* until the stop or a failure */
     pthread_t thread;
     bool started;
-    int64_t logged_ms;
-    char logged[sizeof(((struct fail *)0)->text)];
+    struct log_repeat logged;
 };
 
 struct relay {
@@ -251,15 +249,10 @@ static enum status serve_watch(struct relay *r, struct fail *why)
 
 /* --- threads ------------------------------------------------------------------------------------------------- */
 
-/* A failure that lasts is logged when it begins and now and then. */
 static void log_role_failure(struct role *role, const struct fail *why)
 {
-    int64_t now = clock_monotonic_ms();
-    if (strcmp(role->logged, why->text) == 0 && now - role->logged_ms < LOG_AGAIN_MS)
-        return;
-    log_failure(LOG_LEVEL_ERROR, "relay-failed", why, "role=%s", role->name);
-    memcpy(role->logged, why->text, sizeof role->logged);
-    role->logged_ms = now;
+    if (!log_is_repeat(&role->logged, why))
+        log_failure(LOG_LEVEL_ERROR, "relay-failed", why, "role=%s", role->name);
 }
 
 static void *run_role(void *context)

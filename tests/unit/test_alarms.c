@@ -730,6 +730,57 @@ static void test_two_hosts_in_every_order(void **state)
     assert_true(at > 6); /* query, claim, read, claim, read, record */
 }
 
+struct takeover {
+    struct fixture *fixture;
+    struct host *host;
+};
+
+/* Another host claims the alarm and is about to send it. */
+static void take_over(void *context)
+{
+    struct takeover *t = context;
+    struct alarm_row alarm = row(t->fixture, &t->host->store);
+    alarm.state = ALARM_STATE_CLAIMED;
+    alarm.owner = SPAN_LIT("somebody else");
+    leave_as(t->fixture, &t->host->store, &alarm);
+}
+
+static void test_taken_over_in_the_middle(void **state)
+{
+    static const struct {
+        const char *name;
+        size_t recipients, operation;
+        const char *refuses;
+        size_t mails;
+        enum alarm_state after;
+    } cases[] = {
+        {"before the claim", 2, 1, NULL, 0, ALARM_STATE_CLAIMED},
+        {"before the claim is renewed for the second recipient", 2, 3, NULL, 1, ALARM_STATE_CLAIMED},
+        {"before a failure is recorded", 1, 3, "ops", 0, ALARM_STATE_CLAIMED},
+        {"before the mail is recorded: the other one need not send it", 1, 3, NULL, 1, ALARM_STATE_SENT},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct fixture *f = begin(cases[i].recipients);
+        struct host *host = &f->hosts[0];
+        struct takeover takeover = {f, host};
+        assert_int_equal(raise_in(&host->store, ALARM_QUARANTINED, "one"), ST_OK);
+        set_server(cases[i].refuses, false);
+        host->store.count = 0;
+        host->store.hook_at = cases[i].operation;
+        host->store.hook = take_over;
+        host->store.context = &takeover;
+        pass(host);
+        assert_null(host->store.hook);
+        struct alarm_row alarm = row(f, &host->store);
+        if (mails_to(NULL) != cases[i].mails || alarm.state != cases[i].after)
+            fail_msg("%s: %zu mails, state %d", cases[i].name, mails_to(NULL), (int)alarm.state);
+        if (alarm.state == ALARM_STATE_CLAIMED)
+            assert_text(alarm.owner, "somebody else");
+        end(f);
+    }
+}
+
 /* Both have it in their spools, because the table did not answer when it was raised. */
 static void test_spools_are_brought_together(void **state)
 {
@@ -782,6 +833,25 @@ static void test_table_down_mails_from_the_spool(void **state)
     pass(other);
     assert_int_equal(mails_to(NULL), 4);
     assert_int_equal(row(f, &other->spool).state, ALARM_STATE_SETTLED);
+    end(f);
+}
+
+/* The host's clock says nothing by the table's: what waited in the spool begins anew. */
+static void test_clocks_an_hour_apart(void **state)
+{
+    struct fixture *f = begin(1);
+    struct host *host = &f->hosts[0];
+    (void)state;
+    host->spool.offset_ms = 60 * MINUTE_MS;
+    assert_int_equal(raise_in(&host->spool, ALARM_SPOOLING, "no answer"), ST_OK);
+    set_faults(&host->store, FAULT_REFUSED, 0, NEVER);
+    set_server("ops", false);
+    assert_int_equal(try_pass(host, true), ST_AGAIN);
+    assert_int_equal(row(f, &host->spool).tries, 1);
+    heal(&host->store);
+    set_server(NULL, false);
+    pass(host);
+    assert_int_equal(mails_to(NULL), 1);
     end(f);
 }
 
@@ -1177,8 +1247,10 @@ int main(void)
         cmocka_unit_test(test_message_refuses_header_values),
         cmocka_unit_test(test_two_hosts_one_mail),
         cmocka_unit_test(test_two_hosts_in_every_order),
+        cmocka_unit_test(test_taken_over_in_the_middle),
         cmocka_unit_test(test_spools_are_brought_together),
         cmocka_unit_test(test_table_down_mails_from_the_spool),
+        cmocka_unit_test(test_clocks_an_hour_apart),
         cmocka_unit_test(test_table_learns_of_the_mail),
         cmocka_unit_test(test_broken_spool_does_not_stop_the_table),
         cmocka_unit_test(test_without_a_spool),

@@ -18,8 +18,8 @@
 #include "lib/base/json_read.h"
 #include "lib/base/json_write.h"
 #include "lib/base/limits.h"
-#include "lib/base/secret.h"
 #include "lib/base/log.h"
+#include "lib/base/secret.h"
 #include "lib/base/text.h"
 
 #define COUNT(table) (sizeof(table) / sizeof(table)[0])
@@ -900,6 +900,10 @@ static void test_secret(void **state)
     secret_free(NULL);
     buf_release(&text);
     buf_release(&small);
+}
+
+/* --- log ---------------------------------------------------------------------------------------------------- */
+
 static void test_log_repeats(void **state)
 {
     struct log_repeat last = {0};
