@@ -106,11 +106,13 @@ static const struct alarm_words WORDS[ALARM_COUNT] = {
             .meaning =
                 "The lead itself is safe in the store; only the mail about it did not reach a recipient. It "
                 "stays parked and is not sent again by itself. Other notifications still go out.",
-            .action = "1. Run 'leadctl status': it shows the parked mails and the server's reason. Mostly an "
-                      "address in mail_to is wrong, or a mailbox is full or refuses.\n"
-                      "2. Repair that.\n"
-                      "3. Run 'leadctl retry' to send the parked mails again.\n"
-                      "4. Meanwhile tell the sales team to look at the lead ('leadctl list').",
+            .action =
+                "1. The host's log has the server's reason in its lines event=mail-parked; 'leadctl status' "
+                "counts the parked mails. Mostly an address in mail_to is wrong, or a mailbox is full or "
+                "refuses.\n"
+                "2. Repair that.\n"
+                "3. Run 'leadctl retry': the parked mails are sent again.\n"
+                "4. Meanwhile tell the sales team to look at the lead ('leadctl list').",
         },
     [ALARM_MAIL_PAUSED] =
         {
