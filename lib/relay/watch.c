@@ -450,7 +450,7 @@ static enum status pass(struct watch *w, struct store *where, struct store *stor
     struct span from = alarm_day(store_now_ms(where) - TRIED_FOR_MS, &arena);
     enum status status = rows && from.len ? read_rows(where, from, span_empty(), &arena, rows, why)
                                           : fail_set(why, ST_NOMEM, 0, "no memory to read alarms");
-    for (size_t i = 0; status == ST_OK && i < rows->count && !stopping(w); i++) {
+    for (size_t i = 0; rows && status == ST_OK && i < rows->count && !stopping(w); i++) {
         struct attempt a = {.watch = w, .store = where, .arena = &arena, .row = rows->rows[i]};
         struct fail invalid;
         if (alarm_of_row(&a.row, &a.alarm, &invalid) != ST_OK)
@@ -472,7 +472,7 @@ static enum status delete_old(const struct watch *w, struct store *store, bool *
     struct span end = alarm_day(store_now_ms(store) - KEPT_FOR_MS, &arena);
     enum status status = rows && end.len ? read_rows(store, span_empty(), end, &arena, rows, why)
                                          : fail_set(why, ST_NOMEM, 0, "no memory to read alarms");
-    for (size_t i = 0; status == ST_OK && i < rows->count && !stopping(w); i++) {
+    for (size_t i = 0; rows && status == ST_OK && i < rows->count && !stopping(w); i++) {
         rows->rows[i].etag = SPAN_LIT("*");
         status = write_row(store, OPERATION_DELETE, &rows->rows[i], why);
         if (status == ST_NOT_FOUND)
