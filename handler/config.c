@@ -434,6 +434,8 @@ static void check_mail(struct reader *r)
     check_recipients(r, "mail_to", c->mail_to, c->recipients, &c->recipient_count);
     if (c->mail_on && !c->mail_to)
         mistake(r, "mail_to", "is needed when mail_url is not 'off'");
+    if (c->alarm_recipient_count > 0 && !c->mail_on)
+        mistake(r, "alarm_to", "needs a mail_url that is not 'off': alarms are mails");
     if (!c->mail_on)
         return;
     if (!c->mail_from)

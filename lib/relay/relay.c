@@ -116,6 +116,12 @@ static void wait_for_stop(const struct relay *r, int64_t wait_ms)
         (void)poll(&wake, 1, (int)wait_ms); /* an error is like a time-out: look around */
 }
 
+static void log_role_failure(struct role *role, const struct fail *why)
+{
+    if (!log_is_repeat(&role->logged, why))
+        log_failure(LOG_LEVEL_ERROR, "relay-failed", why, "role=%s", role->name);
+}
+
 static int64_t pass_interval_ms(void)
 {
     return clock_long_wait_ms(WAIT_RELAY_PASS_MS);
@@ -236,11 +242,14 @@ static enum status serve_watch(struct relay *r, struct fail *why)
     if (status == ST_OK)
         status = watch_new(&r->options.watch, &watch, why);
     while (status == ST_OK && !atomic_load(&r->stop)) {
-        status = pass_watch(&r->options, watch, store, why);
-        int64_t due_ms = watch_due_in_ms(watch);
-        int64_t look_ms = clock_long_wait_ms(WATCH_LOOK_MS);
-        if (status == ST_OK)
-            wait_for_stop(r, due_ms < look_ms ? due_ms : look_ms);
+        struct fail failed;
+        int64_t look_ms = clock_long_wait_ms(WATCH_LOOK_MS), due_ms;
+        /* The same watch goes on after a failure: it knows what it has sent and could not record. */
+        if (pass_watch(&r->options, watch, store, &failed) != ST_OK)
+            log_role_failure(&r->roles[ROLE_WATCH], &failed);
+        else if ((due_ms = watch_due_in_ms(watch)) < look_ms)
+            look_ms = due_ms;
+        wait_for_stop(r, look_ms);
     }
     watch_free(watch);
     store_close(store);
@@ -248,12 +257,6 @@ static enum status serve_watch(struct relay *r, struct fail *why)
 }
 
 /* --- threads ------------------------------------------------------------------------------------------------- */
-
-static void log_role_failure(struct role *role, const struct fail *why)
-{
-    if (!log_is_repeat(&role->logged, why))
-        log_failure(LOG_LEVEL_ERROR, "relay-failed", why, "role=%s", role->name);
-}
 
 static void *run_role(void *context)
 {

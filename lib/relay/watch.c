@@ -249,8 +249,9 @@ static enum mail_outcome send_to(const struct attempt *a, size_t recipient, stru
     struct buf message = BUF_INIT(LIMIT_MAIL_BYTES);
     enum mail_outcome outcome = MAIL_PERMANENT;
     if (mail_compose_alarm(&message, &notice, reason) == ST_OK)
-        outcome = mail_send(a->watch->transport, o->from.address, o->recipients[recipient],
-                            buf_span(&message), NULL, NULL, reason);
+        /* A dead process, or a host that we cannot know of, may have sent it before. */
+        outcome = mail_send_again(a->watch->transport, o->from.address, o->recipients[recipient],
+                                  buf_span(&message), NULL, NULL, reason);
     buf_release(&message);
     return outcome;
 }

@@ -52,6 +52,7 @@ static struct {
     size_t connection_count;
     const char *refuses; /* answers a recipient that contains this with 450 */
     bool drops_at_dot;   /* takes the message and says nothing */
+    bool has_it_already; /* refuses the message as Exchange refuses a Message-ID that it knows */
     _Atomic bool *stops; /* set when a recipient is refused */
     struct mail mails[MAILS_MAX];
     size_t mail_count;
@@ -73,11 +74,13 @@ static bool take_message(FILE *from, FILE *to, const char *recipient)
     while (fgets(line, sizeof line, from) && strcmp(line, ".\r\n") != 0)
         buf_add_text(&mail.text, line);
     (void)pthread_mutex_lock(&server.mutex);
-    bool drops = server.drops_at_dot;
+    bool drops = server.drops_at_dot, refuses = server.has_it_already;
     assert_true(server.mail_count < MAILS_MAX);
     server.mails[server.mail_count++] = mail;
     (void)pthread_mutex_unlock(&server.mutex);
-    return !drops && say(to, "250 taken\r\n");
+    return !drops && say(to, refuses ? "554 5.2.0 STOREDRV.Submission.Exception:"
+                                       "StoragePermanentException.MapiExceptionDuplicateDelivery\r\n"
+                                     : "250 taken\r\n");
 }
 
 static bool takes(const char *recipient)
@@ -1113,6 +1116,18 @@ static void test_ambiguous(void **state)
     end(f);
 }
 
+/* Another host, of whose mail we cannot know, was faster: the operator has it. */
+static void test_refused_as_a_duplicate(void **state)
+{
+    struct fixture *f = begin(1);
+    (void)state;
+    assert_int_equal(raise_in(&f->hosts[0].store, ALARM_MAIL_PARKED, "one"), ST_OK);
+    server.has_it_already = true;
+    pass(&f->hosts[0]);
+    assert_int_equal(row(f, &f->hosts[0].store).state, ALARM_STATE_SENT);
+    end(f);
+}
+
 static void test_stop(void **state)
 {
     struct fixture *f = begin(2);
@@ -1261,6 +1276,7 @@ int main(void)
         cmocka_unit_test(test_retries),
         cmocka_unit_test(test_given_up_after_two_days),
         cmocka_unit_test(test_ambiguous),
+        cmocka_unit_test(test_refused_as_a_duplicate),
         cmocka_unit_test(test_stop),
         cmocka_unit_test(test_without_recipients),
         cmocka_unit_test(test_strange_rows),
