@@ -23,7 +23,7 @@ const CALLS = [
   { call: 'write', on: 'table' },    // the log; to nginx; to the spool's ledger
   { call: 'pwrite', on: 'sqlite' },  // the database's log
   { call: 'fdatasync', on: 'sqlite' },
-  { call: 'link', on: 'maildir' }, // a message is in the Maildir from then on
+  { call: 'linkat', on: 'maildir' }, // a message is in the Maildir from then on
   { call: 'pwrite', on: 'spool' },
   { call: 'fdatasync', on: 'spool' },
   { call: 'write', on: 'spool' },
