@@ -21,6 +21,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +36,8 @@
 
 /* L6 */
 #include "lib/store/store_internal.h"
+
+enum { OPEN_STEP_MS = 5 };
 
 enum statement {
     SQL_BEGIN,
@@ -515,18 +518,33 @@ static enum status sync_directory(const char *path, struct fail *why)
     return status;
 }
 
+/* When several processes make a database at once, SQLite refuses the second one's change to WAL, and its schema,
+ * without having waited. */
+static int run_patiently(sqlite3 *db, const char *sql)
+{
+    int64_t end = clock_monotonic_ms() + WAIT_SQLITE_BUSY_MS;
+    int code = sqlite3_exec(db, sql, NULL, NULL, NULL);
+    while ((code & 0xFF) == SQLITE_BUSY && clock_monotonic_ms() < end) {
+        (void)poll(NULL, 0, OPEN_STEP_MS);
+        code = sqlite3_exec(db, sql, NULL, NULL, NULL);
+    }
+    return code;
+}
+
 static enum status open_database(struct sqlite_store *s, const char *path, struct fail *why)
 {
     int keep_log = 1;
     int code = sqlite3_open_v2(path, &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
     if (code == SQLITE_OK)
+        code = sqlite3_extended_result_codes(s->db, 1);
+    if (code == SQLITE_OK)
         code = sqlite3_busy_timeout(s->db, WAIT_SQLITE_BUSY_MS);
     if (code == SQLITE_OK)
-        code = sqlite3_exec(s->db, PRAGMAS, NULL, NULL, NULL);
+        code = run_patiently(s->db, PRAGMAS);
     if (code == SQLITE_OK)
         code = sqlite3_file_control(s->db, "main", SQLITE_FCNTL_PERSIST_WAL, &keep_log);
     if (code == SQLITE_OK)
-        code = sqlite3_exec(s->db, SCHEMA, NULL, NULL, NULL);
+        code = run_patiently(s->db, SCHEMA);
     for (size_t i = 0; i < SQL_COUNT && code == SQLITE_OK; i++)
         code = sqlite3_prepare_v3(s->db, SQL[i], -1, SQLITE_PREPARE_PERSISTENT, &s->statements[i], NULL);
     /* A transaction makes sure that the log exists before the directory is synced. */
