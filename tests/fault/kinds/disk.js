@@ -187,6 +187,7 @@ module.exports = [
         await postUntil(t, 'leads after the fault', good);
       }
       assert.ok(k < MOST_CALLS, 'the loop has no end');
+      assert.ok(k > 1, 'the call was never made');
       if (process.env.DEBUG) console.log(place, calls, action, on, k-1, t.answers.filter(isRefused).length, "refused");
       checkEnds(t, start);
     },
