@@ -481,10 +481,8 @@ int ctl_status(struct service *service, int argc, char **argv)
     struct buf out = BUF_INIT(64 * 1024), line = BUF_INIT(STATUS_WHY_BYTES);
     struct fail why;
     bool json = argc == 2 && strcmp(argv[1], "--json") == 0;
-    if (argc > 1 && !json) {
-        (void)fprintf(stderr, "usage: leadctl status [--json]\n");
-        return VERDICT_UNKNOWN;
-    }
+    if (argc > 1 && !json)
+        return ctl_status_unknown("usage: leadctl status [--json]");
     (void)signal(SIGALRM, give_up);
     (void)alarm(LAST_RESORT_S);
     gather(service, &facts);
