@@ -205,7 +205,7 @@ http {
     return result.stdout.split('\n').filter(Boolean).map((line) => JSON.parse(line));
   }
   sqlite(sql, file = this.settings.store.replace(/^sqlite:/, '')) {
-    const result = spawnSync('sqlite3', ['-json', '-cmd', '.timeout 10000', file, sql], { encoding: 'utf8' });
+    const result = spawnSync('sqlite3', ['-json', '-cmd', '.timeout 10000', file, sql], { encoding: 'utf8', maxBuffer: 1 << 30 });
     assert.strictEqual(result.status, 0, result.stderr);
     return result.stdout ? JSON.parse(result.stdout) : [];
   }
