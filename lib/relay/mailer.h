@@ -14,6 +14,13 @@
  * was certainly not sent; sending and expired is ambiguous.  A row claimed by
  * this host is our dead predecessor's, because the relay lock is ours.
  *
+ * How an attempt ended is known before it is recorded.  What the store does not
+ * take is kept in the memory: every pass begins by recording it, nothing else is
+ * sent before, and the row itself is not sent again while the memory lives.
+ *
+ * A mail that is given up raises ALARM_MAIL_PARKED, a configuration error
+ * ALARM_MAIL_PAUSED, each once a day; neither delays or fails a mail.
+ *
  * Threads: a mailer belongs to one thread, which holds the relay lock.
  */
 #ifndef LEAD_MAILER_H
@@ -23,6 +30,7 @@
 
 #include "lib/mail/compose.h"
 #include "lib/mail/transport.h"
+#include "lib/relay/memory.h"
 #include "lib/store/rows.h"
 #include "lib/store/store.h"
 
@@ -30,8 +38,10 @@ struct mailer_options {
     struct mail_settings transport;
     struct mail_address from;
     enum mail_detail detail;
-    unsigned int per_minute;
-    struct span owner; /* names this host's relay */
+    unsigned int per_minute; /* 1 to MAILS_PER_MINUTE_MAX */
+    struct span owner;       /* names this host's relay */
+    struct mail_memory
+        *memory; /* of the mailers of this process before; NULL: it begins and ends with this one */
     const _Atomic bool *stop;
     void (*on_outcome)(void *context, enum mail_outcome outcome); /* for metrics; may be NULL */
     void *context;
@@ -39,7 +49,7 @@ struct mailer_options {
 
 struct mailer;
 
-/* Keeps options' spans and the store until mailer_free. */
+/* Keeps options' spans, memory and the store until mailer_free. */
 MUST_CHECK enum status mailer_new(const struct mailer_options *options, struct store *store,
                                   struct mailer **mailer, struct fail *why);
 void mailer_free(struct mailer *mailer);
@@ -47,6 +57,14 @@ void mailer_free(struct mailer *mailer);
 /* Sends what is due in one partition.  Failures of single mails are noted in
  * their rows and logged; the status is that of the store. */
 MUST_CHECK enum status mailer_pass(struct mailer *mailer, struct span partition, struct fail *why);
+
+/* Tries until deadline_ms (monotonic clock), and once in any case, to record how
+ * mails ended that could not be recorded.  For the end of the process: what is
+ * unrecorded then is ambiguous to the next one. */
+MUST_CHECK enum status mailer_settle(struct mailer *mailer, int64_t deadline_ms, struct fail *why);
+
+/* Forgets a pause after configuration errors: somebody says that they are put right. */
+void mailer_resume(struct mailer *mailer);
 
 /* Milliseconds until something that was seen to wait is due (rate limit and
  * pauses included), since mailer_forget_due; INT64_MAX when nothing waits. */

@@ -35,6 +35,7 @@ enum {
     HINTS_AT_ONCE = 64,
     HINTS_SUSPICIOUS = 8, /* the kernel queues about ten datagrams: with so many, some may have been lost */
     OFFERS_WAIT_MS = 30000,
+    SETTLE_MS = 5000,               /* at the stop, to record what was sent */
     RELAY_STACK_BYTES = 1024 * 1024 /* libcurl and OpenSSL run on it */
 };
 #define RECENT_MS (6 * CLOCK_DAY_MS)
@@ -55,7 +56,8 @@ struct relay {
     pthread_t thread;
     struct role roles[ROLE_COUNT];
     struct relay_socket socket;
-    int wake_fd; /* readable for good once the relay shall stop */
+    struct mail_memory *memory; /* of all mailers of this process */
+    int wake_fd;                /* readable for good once the relay shall stop */
     _Atomic bool stop;
     pthread_mutex_t lock; /* of has_ended */
     pthread_cond_t ended;
@@ -138,10 +140,11 @@ static void wait_for_hint(const struct relay *r, int64_t wait_ms)
     (void)poll(fds, 2, (int)wait_ms); /* an error is like a time-out: look around */
 }
 
-/* Works through the partitions that hints name. *all: so many came that some may be missing. */
+/* Works through the partitions that hints name; a blank one ends a pause and means all. *all: so many came that some may be missing. */
 static enum status pass_hints(struct mailer *mailer, const struct relay_socket *socket, bool *all,
                               struct fail *why)
 {
+    bool resume = false;
     char names[HINTS_AT_ONCE][LIMIT_PARTITION_KEY_BYTES + 1];
     size_t count = 0, taken = 0;
     while (taken < HINTS_AT_ONCE && relay_socket_take(socket, names[count])) {
@@ -151,10 +154,16 @@ static enum status pass_hints(struct mailer *mailer, const struct relay_socket *
         count += same == count ? 1 : 0;
         taken++;
     }
-    *all = taken >= HINTS_SUSPICIOUS;
+    for (size_t i = 0; i < count; i++)
+        resume = resume || names[i][0] == '\0';
+    if (resume)
+        mailer_resume(mailer);
+    *all = taken >= HINTS_SUSPICIOUS || resume;
     enum status status = ST_OK;
-    for (size_t i = 0; i < count && status == ST_OK; i++)
-        status = mailer_pass(mailer, span_of(names[i]), why);
+    for (size_t i = 0; i < count && status == ST_OK; i++) {
+        if (names[i][0] != '\0')
+            status = mailer_pass(mailer, span_of(names[i]), why);
+    }
     return status;
 }
 
@@ -191,6 +200,11 @@ static enum status serve_mails(struct relay *r, struct fail *why)
         status = mailer_new(&r->options.mailer, store, &mailer, why);
     if (status == ST_OK)
         status = mail(r, store, mailer, why);
+    if (mailer && atomic_load(&r->stop)) {
+        struct fail unsettled;
+        if (mailer_settle(mailer, clock_monotonic_ms() + SETTLE_MS, &unsettled) != ST_OK)
+            log_failure(LOG_LEVEL_ERROR, "mail-not-recorded", &unsettled, NULL);
+    }
     mailer_free(mailer);
     store_close(store);
     return status;
@@ -342,6 +356,7 @@ static void relay_free(struct relay *r)
         (void)close(r->wake_fd);
     (void)pthread_cond_destroy(&r->ended);
     (void)pthread_mutex_destroy(&r->lock);
+    mail_memory_free(r->memory);
     free(r);
 }
 
@@ -376,6 +391,9 @@ enum status relay_start(const struct relay_options *options, struct relay **rela
     r->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     enum status status = r->wake_fd >= 0 ? name_owner(options->socket_path, r->owner, why)
                                          : fail_set(why, ST_IO, errno, "cannot make an event descriptor");
+    if (status == ST_OK)
+        status = mail_memory_new(&r->memory, why);
+    r->options.mailer.memory = r->memory;
     int error = 0;
     if (status == ST_OK) {
         complete(&r->options, r->owner, &r->stop);
@@ -437,6 +455,8 @@ static enum status mail_once(const struct relay_options *options, struct store *
     enum status status = mailer_new(&options->mailer, store, &mailer, why);
     if (status == ST_OK)
         status = pass_offers(mailer, store, 0, options->mailer.stop, why);
+    if (status == ST_OK)
+        status = mailer_settle(mailer, clock_monotonic_ms() + SETTLE_MS, why);
     *waiting = *waiting || (status == ST_OK && mailer_due_in_ms(mailer) != INT64_MAX);
     mailer_free(mailer);
     return status;

@@ -17,6 +17,9 @@ int64_t retry_wait_ms(int32_t failures, uint32_t jitter);
 /* A number for it; always the same when there is no randomness. */
 uint32_t retry_jitter(void);
 
+/* No wait of this schedule is longer. */
+#define RETRY_LONGEST_WAIT_MS (288 * 60 * 1000LL)
+
 /* Whether so many failures mean that five days have been tried. */
 bool retry_is_over(int32_t failures);
 
