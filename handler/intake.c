@@ -106,8 +106,10 @@ static void over_quota(struct intake *in, const struct fail *reason, const struc
 }
 
 /* Keeps the raw body of what came with a good key and could not be taken; only
- * then the answer is that of the failure.  false: it was not kept. */
-static bool quarantine(struct intake *in, const struct fail *reason, size_t offset, bool has_offset)
+ * then the answer is that of the failure, or 202 for a good lead that the store
+ * refuses for good. */
+static void quarantine(struct intake *in, const struct fail *reason, size_t offset, bool has_offset,
+                       bool is_good)
 {
     struct fail why;
     struct buf type = BUF_INIT(4 * LIMIT_CONTENT_TYPE_BYTES);
@@ -124,22 +126,24 @@ static bool quarantine(struct intake *in, const struct fail *reason, size_t offs
     buf_release(&type);
     if (status == ST_OVER_QUOTA) {
         over_quota(in, reason, &why);
-        return false;
+        return;
     }
     if (status != ST_OK) {
         fail_prefix(&why, "quarantine");
         unavailable(in, &why);
-        return false;
+        return;
     }
     metrics_add(in->shared->metrics, METRIC_LEADS_QUARANTINED, 1);
-    reply_problem(in->reply, &(struct problem){.code = reply_code_of(reason->code),
-                                               .detail = reason->text,
-                                               .request_id = in->request_id,
-                                               .has_offset = has_offset,
-                                               .offset = offset,
-                                               .id = item.id});
+    if (is_good)
+        reply_accepted(in->reply, 202, "quarantined", item.id);
+    else
+        reply_problem(in->reply, &(struct problem){.code = reply_code_of(reason->code),
+                                                   .detail = reason->text,
+                                                   .request_id = in->request_id,
+                                                   .has_offset = has_offset,
+                                                   .offset = offset,
+                                                   .id = item.id});
     log_answer(in, LOG_LEVEL_ERROR, "quarantined", item.id, reason);
-    return true;
 }
 
 /* --- steps --------------------------------------------------------------------------------------------------- */
@@ -207,10 +211,8 @@ static void commit(struct intake *in)
 {
     struct lead_write *w = &in->write;
     committer_store(in->shared->committer, w);
-    if (w->status ==
-        ST_REFUSED) { /* a good lead that the store will never take: kept raw, and that is a success */
-        if (quarantine(in, &w->why, 0, false))
-            reply_accepted(in->reply, 202, "quarantined", w->delivery.id);
+    if (w->status == ST_REFUSED) {
+        quarantine(in, &w->why, 0, false, true);
         return;
     }
     if (w->status != ST_OK) {
@@ -257,7 +259,7 @@ static void take_lead(struct intake *in)
         if (reply_code_of(why.code) == 503)
             unavailable(in, &why);
         else
-            (void)quarantine(in, &why, offset, has_offset);
+            quarantine(in, &why, offset, has_offset, false);
     } else {
         commit(in);
     }

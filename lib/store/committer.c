@@ -421,11 +421,12 @@ static void *run(void *context)
     struct job *jobs[LIMIT_BATCH_OPERATIONS];
     (void)pthread_mutex_lock(&c->mutex);
     while (c->first || !c->stopping) {
-        if (clock_monotonic_ms() - c->flushed_ms >= WAIT_OFFERS_MS)
+        if (clock_monotonic_ms() - c->flushed_ms >= clock_long_wait_ms(WAIT_OFFERS_MS))
             flush_offers(own);
         if (!c->first) {
             if (!c->stopping)
-                (void)wait_until(&c->work, &c->mutex, clock_monotonic_ms() + WAIT_OFFERS_MS);
+                (void)wait_until(&c->work, &c->mutex,
+                                 clock_monotonic_ms() + clock_long_wait_ms(WAIT_OFFERS_MS));
             continue;
         }
         size_t count = take(c, own->store, jobs);

@@ -287,19 +287,30 @@ static size_t row_of_operation(struct row **taken, size_t count, size_t operatio
     return NO_INDEX;
 }
 
+/* Whether the mail that an operation was to insert is there: an attempt without an answer wrote it, and its
+ * delivery's id has since been replaced by that of another repeat. */
+static enum status read_mail(struct commit *c, struct row *row, size_t operation, struct fail *why)
+{
+    const struct entity *mail = &c->operations[operation].entity;
+    struct entity *found;
+    enum status status = store_get_many(c->store, TABLE_LEADS, mail->partition_key, &mail->row_key, 1,
+                                        "PartitionKey,RowKey", c->deadline_ms, c->arena, &found, why);
+    if (status == ST_OK)
+        row->mails_exist = found != NULL;
+    return status;
+}
+
 /* A row is not as we thought.  What comes before the failing one was right, so the rest is read. */
 static enum status read_again(struct commit *c, struct row **taken, size_t count, size_t failed,
                               enum status reason, struct fail *why)
 {
     size_t at = row_of_operation(taken, count, failed);
-    if (at != NO_INDEX && reason == ST_EXISTS && failed != taken[at]->first_operation) {
-        /* Not the lead's row but a mail of it: an attempt without an answer wrote it, and its id has since been
-         * replaced by that of another repeat. */
-        taken[at]->mails_exist = true;
-    }
+    enum status status = ST_OK;
+    if (at != NO_INDEX && reason == ST_EXISTS && failed != taken[at]->first_operation)
+        status = read_mail(c, taken[at], failed, why);
     if (at == NO_INDEX)
         at = 0;
-    return read_rows(c, taken + at, count - at, why);
+    return status == ST_OK ? read_rows(c, taken + at, count - at, why) : status;
 }
 
 static bool is_member_fault(enum status status)

@@ -82,34 +82,34 @@ static struct slot *find(struct offers *o, const char *partition)
     return &o->slots[at];
 }
 
-static bool is_known(struct offers *o, const struct delivery *delivery)
+static bool is_known(struct offers *o, const char *partition, int64_t now_ms)
 {
     (void)pthread_mutex_lock(&o->mutex);
-    struct slot *slot = find(o, delivery->lead->partition);
-    bool known = slot->partition && slot->day == delivery->received_ms / CLOCK_DAY_MS;
-    if (known && delivery->received_ms > slot->last_ms)
-        slot->last_ms = delivery->received_ms;
+    struct slot *slot = find(o, partition);
+    bool known = slot->partition && slot->day == now_ms / CLOCK_DAY_MS;
+    if (known && now_ms > slot->last_ms)
+        slot->last_ms = now_ms;
     (void)pthread_mutex_unlock(&o->mutex);
     return known;
 }
 
 /* Without memory the offer is just written again the next time. */
-static void remember(struct offers *o, const struct delivery *delivery)
+static void remember(struct offers *o, const char *partition, int64_t now_ms)
 {
     (void)pthread_mutex_lock(&o->mutex);
-    struct slot *slot = find(o, delivery->lead->partition);
+    struct slot *slot = find(o, partition);
     if (!slot->partition && o->used == SLOTS_FULL) {
         forget_all(o);
-        slot = find(o, delivery->lead->partition);
+        slot = find(o, partition);
     }
     if (!slot->partition) {
-        slot->partition = strdup(delivery->lead->partition);
+        slot->partition = strdup(partition);
         o->used += slot->partition ? 1 : 0;
     }
     if (slot->partition) {
-        slot->day = delivery->received_ms / CLOCK_DAY_MS;
-        slot->last_ms = delivery->received_ms;
-        slot->written_ms = delivery->received_ms;
+        slot->day = now_ms / CLOCK_DAY_MS;
+        slot->last_ms = now_ms;
+        slot->written_ms = now_ms;
     }
     (void)pthread_mutex_unlock(&o->mutex);
 }
@@ -149,17 +149,20 @@ out:
 enum status offers_ensure(struct offers *offers, struct store *store, const struct delivery *delivery,
                           int64_t deadline_ms, struct fail *why)
 {
-    if (is_known(offers, delivery))
+    /* Not the time of receipt: what comes out of a spool after a week has mail to send now. */
+    int64_t now_ms = store_now_ms(store);
+    const char *partition = delivery->lead->partition;
+    if (is_known(offers, partition, now_ms))
         return ST_OK;
     struct offer offer = {
-        .partition = span_of(delivery->lead->partition),
+        .partition = span_of(partition),
         .title = delivery->lead->offer_title,
         .first_ms = delivery->received_ms,
-        .last_ms = delivery->received_ms,
+        .last_ms = now_ms,
     };
     enum status status = write_offer(store, &offer, true, deadline_ms, why);
     if (status == ST_OK)
-        remember(offers, delivery);
+        remember(offers, partition, now_ms);
     return status;
 }
 
@@ -198,8 +201,10 @@ enum status offers_flush(struct offers *offers, struct store *store, int64_t dea
     while (take_late(offers, partition, &last_ms)) {
         struct offer offer = {.partition = span_of(partition), .last_ms = last_ms};
         enum status status = write_offer(store, &offer, false, deadline_ms, why);
-        /* Not there: someone removed it; the next lead of the next day makes it again. */
-        if (status != ST_OK && status != ST_NOT_FOUND) {
+        /* Someone has removed it: then again without its title, which the next day's first lead brings. */
+        if (status == ST_NOT_FOUND)
+            status = write_offer(store, &offer, true, deadline_ms, why);
+        if (status != ST_OK) {
             give_back(offers, partition);
             return status;
         }

@@ -1,5 +1,7 @@
 /* offers.h - the directory of offers, kept by every process that stores leads.
  *
+ * Times are those of the store's clock when leads were written.
+ *
  * A process writes an offer's row before the first lead of that offer that it
  * sees in a day, so that the mailer of every host knows where to look; later
  * times are written by offers_flush, off the request path.  A fixed table

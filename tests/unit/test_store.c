@@ -611,30 +611,64 @@ static void test_group_commit(void **state)
     assert_int_equal(offer.first_ms, START_MS);
 }
 
-/* Later times reach the directory, the first one stays. */
+static struct offer directory_entry(struct fixture *f)
+{
+    struct span key = span_of(f->partition);
+    struct entity *row;
+    assert_int_equal(store_get_many(f->store, TABLE_OPS, SPAN_LIT(OFFERS_PARTITION), &key, 1, NULL, soon(),
+                                    &f->arena, &row, NULL),
+                     ST_OK);
+    return row ? offer_of_row(row) : (struct offer){0};
+}
+
+/* The first time stays that of the receipt; the last one is when something was written, so that the mailer looks
+ * for the mail of a lead that has lain in a spool for a week. */
 static void test_offers_directory(void **state)
 {
     struct fixture *f = *state;
     struct offers *offers;
     struct fail why;
-    struct span key = span_of(f->partition);
-    struct entity *row;
+    const int64_t week_ago_ms = clock_wall_ms() - 7 * 24 * HOUR_MS;
+    const int64_t begun_ms = store_now_ms(f->store);
     assert_int_equal(offers_new(&offers, &why), ST_OK);
     for (int i = 0; i < 3; i++) {
-        struct lead_write *lead = new_lead(f, 'a', '1', START_MS + i * HOUR_MS);
+        struct lead_write *lead = new_lead(f, 'a', '1', week_ago_ms + i * HOUR_MS);
         assert_int_equal(offers_ensure(offers, f->store, &lead->delivery, soon(), &why), ST_OK);
     }
     assert_int_equal(offers_flush(offers, f->store, soon(), &why), ST_OK);
     offers_free(offers);
+    assert_int_equal(directory_entry(f).first_ms, week_ago_ms);
+    assert_true(directory_entry(f).last_ms >= begun_ms);
     assert_int_equal(offers_new(&offers, &why), ST_OK); /* another process */
-    struct lead_write *later = new_lead(f, 'a', '1', START_MS + 5 * HOUR_MS);
-    assert_int_equal(offers_ensure(offers, f->store, &later->delivery, soon(), &why), ST_OK);
+    struct lead_write *older = new_lead(f, 'a', '1', week_ago_ms - HOUR_MS);
+    assert_int_equal(offers_ensure(offers, f->store, &older->delivery, soon(), &why), ST_OK);
     offers_free(offers);
-    assert_int_equal(store_get_many(f->store, TABLE_OPS, SPAN_LIT(OFFERS_PARTITION), &key, 1, NULL, soon(),
-                                    &f->arena, &row, &why),
-                     ST_OK);
-    assert_int_equal(offer_of_row(row).first_ms, START_MS);
-    assert_int_equal(offer_of_row(row).last_ms, START_MS + 5 * HOUR_MS);
+    assert_int_equal(directory_entry(f).first_ms, week_ago_ms);
+    assert_true(directory_entry(f).last_ms >= begun_ms);
+}
+
+/* Somebody has deleted the directory: whoever still sees leads of the offer writes it again. */
+static void test_offers_directory_removed(void **state)
+{
+    struct fixture *f = *state;
+    struct offers *offers;
+    struct fail why;
+    struct operation operation = {.kind = OPERATION_DELETE};
+    size_t failed;
+    struct lead_write *lead = new_lead(f, 'a', '1', clock_wall_ms());
+    assert_int_equal(offers_new(&offers, &why), ST_OK);
+    assert_int_equal(offers_ensure(offers, f->store, &lead->delivery, soon(), &why), ST_OK);
+    assert_true(entity_init(&operation.entity, SPAN_LIT(OFFERS_PARTITION), span_of(f->partition), &f->arena));
+    operation.entity.etag = SPAN_LIT("*");
+    assert_int_equal(store_transact(f->store, TABLE_OPS, &operation, 1, soon(), &failed, &why), ST_OK);
+    int64_t before_ms = store_now_ms(f->store);
+    while (store_now_ms(f->store) == before_ms) /* a later time is what is flushed */
+        (void)usleep(1000);
+    assert_int_equal(offers_ensure(offers, f->store, &lead->delivery, soon(), &why), ST_OK);
+    assert_int_equal(directory_entry(f).last_ms, 0);
+    assert_int_equal(offers_flush(offers, f->store, soon(), &why), ST_OK);
+    assert_true(directory_entry(f).last_ms > 0);
+    offers_free(offers);
 }
 
 /* Opening a second connection must not cost the first one its locks: without them
@@ -673,9 +707,10 @@ static void test_locks_survive_a_second_connection(void **state)
         cmocka_unit_test_setup_teardown(test_quarantine_keeps_raw_bytes, set_up_function, tear_down),        \
         cmocka_unit_test_setup_teardown(test_probe, set_up_function, tear_down),                             \
         cmocka_unit_test_setup_teardown(test_group_commit, set_up_function, tear_down),                      \
-        cmocka_unit_test_setup_teardown(test_offers_directory, set_up_function, tear_down)
+        cmocka_unit_test_setup_teardown(test_offers_directory, set_up_function, tear_down),
+cmocka_unit_test_setup_teardown(test_offers_directory_removed, set_up_function, tear_down)
 
-int main(void)
+    int main(void)
 {
     static const struct CMUnitTest on_sqlite[] = {
         TESTS(set_up_sqlite),
