@@ -68,6 +68,8 @@ class Host {
       environment.LH_FAULT = preload.fault;
     }
     fs.rmSync(this.file('fcgi.sock'), { force: true });
+    // A supervisor that was killed could not say that its processes have ended.
+    this.begun = fs.existsSync(this.file('leadhook.log')) ? this.log().length : 0;
     this.supervisor = new L.Program('supervise', harness('supervise'),
       [this.file('fcgi.sock'), String(processes), ...wrap, path.join(L.build, 'leadhook'), '--config', this.bench.config],
       { log: this.file('leadhook.log'), spawn: { env: environment } });
@@ -79,7 +81,7 @@ class Host {
   // The processes that run now, by their index.
   pids() {
     const running = new Map();
-    for (const [, what, index, pid] of this.log().matchAll(/^(started|ended) (\d+) (\d+)/gm)) {
+    for (const [, what, index, pid] of this.log().slice(this.begun).matchAll(/^(started|ended) (\d+) (\d+)/gm)) {
       if (what === 'started') running.set(Number(index), Number(pid));
       else if (running.get(Number(index)) === Number(pid)) running.delete(Number(index));
     }

@@ -59,9 +59,10 @@ async function mountAgain(t, volume) {
 }
 
 async function restartOne(t) {
-  const before = t.host.readies();
+  const before = t.host.ends().length;
   t.host.kill(0, 'SIGTERM');
-  await L.until('another start', () => t.host.readies() > before);
+  await L.until('the end of a process', () => t.host.ends().length > before);
+  await t.host.ready();
 }
 
 // --- the k-th call, k = 1 to the end
