@@ -24,8 +24,9 @@ int ctl_retry(struct service *service, int argc, char **argv);
 /* --once: sends the mails that wait, in this process. */
 int ctl_relay(struct service *service, int argc, char **argv);
 
-/* What is in the spool and the breaker, and which leads damage destroyed, or
- * (list) the leads that wait.  No personal data. */
+/* What is in the spool and the breaker, and which leads damage destroyed; or the
+ * leads that wait (list); or empties the list of the destroyed ones, which a
+ * person has dealt with (acknowledge).  No personal data. */
 int ctl_spool(struct service *service, int argc, char **argv);
 
 /* One screen about everything, or (--json) one object for machines.  The exit

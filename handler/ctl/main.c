@@ -32,7 +32,8 @@ static const struct command {
      "what was kept because it could not be taken"},
     {"retry", ctl_retry, "retry [ID | --all]", "parked mails are due now"},
     {"relay", ctl_relay, "relay --once", "send what waits, drain the spool, then end"},
-    {"spool", ctl_spool, "spool [list]", "leads that wait on this host for the table to answer"},
+    {"spool", ctl_spool, "spool [list | acknowledge]",
+     "leads that wait on this host for the table to answer"},
     {"status", ctl_status, "status [--json]", "one screen; the exit status is a Nagios plugin's"},
 };
 enum { COMMAND_COUNT = sizeof COMMANDS / sizeof COMMANDS[0] };

@@ -1,4 +1,4 @@
-/* Looks only: what waits is drained by the relay, and nothing here removes a row. */
+/* What waits is drained by the relay; nothing here removes a lead. */
 #include "handler/ctl/ctl.h"
 
 /* System */
@@ -142,14 +142,51 @@ static enum status list(const struct config *config, const struct spool_state *s
     return status;
 }
 
+/* A person has dealt with what was lost: the list begins anew. */
+static enum status acknowledge(const struct config *config, const struct spool_state *state, struct fail *why)
+{
+    const struct spool_options options = {.path = config->spool_path, .max_bytes = config->spool_max_bytes};
+    struct arena arena = ARENA_INIT(LIMIT_COMMIT_ARENA);
+    struct operation operations[PAGE_ROWS];
+    struct spool *spool = NULL;
+    struct store *store = NULL;
+    struct page page = {0};
+    unsigned int generation;
+    enum status status = state->lost ? spool_open(&options, &spool, why) : ST_OK;
+    if (status == ST_OK && spool)
+        status = spool_open_current(spool, &store, &generation, why);
+    while (status == ST_OK && store) {
+        struct query q = {.table = TABLE_OPS, .partition_key = SPAN_LIT(LOST_PARTITION), .limit = PAGE_ROWS};
+        size_t failed;
+        arena_reset(&arena);
+        status = store_query(store, &q, clock_monotonic_ms() + READ_WAIT_MS, &arena, &page, why);
+        if (status != ST_OK || page.count == 0)
+            break;
+        for (size_t i = 0; i < page.count; i++)
+            operations[i] = (struct operation){.kind = OPERATION_DELETE, .entity = page.rows[i]};
+        status = store_transact(store, TABLE_OPS, operations, page.count, clock_monotonic_ms() + READ_WAIT_MS,
+                                &failed, why);
+    }
+    store_close(store);
+    spool_close(spool);
+    arena_release(&arena);
+    if (status == ST_OK)
+        (void)printf("%" PRIu64 " taken off the list of what was lost\n", state->lost);
+    return status;
+}
+
 int ctl_spool(struct service *service, int argc, char **argv)
 {
     const struct config *config = &service->config;
     struct spool_state state;
     struct fail why;
-    bool rows = argc == 2 && strcmp(argv[1], "list") == 0;
-    if (argc > 1 && !rows) {
-        (void)fprintf(stderr, "usage: leadctl spool [list]\n");
+    enum status (*run)(const struct config *config, const struct spool_state *state, struct fail *why) = show;
+    if (argc == 2 && strcmp(argv[1], "list") == 0) {
+        run = list;
+    } else if (argc == 2 && strcmp(argv[1], "acknowledge") == 0) {
+        run = acknowledge;
+    } else if (argc > 1) {
+        (void)fprintf(stderr, "usage: leadctl spool [list | acknowledge]\n");
         return EX_USAGE;
     }
     if (!config->spool_path) {
@@ -163,7 +200,7 @@ int ctl_spool(struct service *service, int argc, char **argv)
         return 0;
     }
     if (status == ST_OK)
-        status = rows ? list(config, &state, &why) : show(config, &state, &why);
+        status = run(config, &state, &why);
     if (status == ST_OK && (fflush(stdout) != 0 || ferror(stdout)))
         status = fail_set(&why, ST_IO, errno, "cannot write to the standard output");
     if (status != ST_OK)

@@ -107,6 +107,7 @@ static void look_at_relay(struct gathering *g, const struct service *service)
     struct status_facts *f = g->facts;
     struct fail why;
     f->mail_is_on = g->config->mail_on;
+    f->alarms_are_on = g->config->alarm_recipient_count > 0;
     if (!g->config->relay_socket || !service_has_relay(service))
         return;
     enum status status = relay_socket_holder(g->config->relay_socket, &f->relay_pid, &why);
@@ -323,6 +324,14 @@ static enum status read_directory(struct gathering *g, struct fail *why)
     return status;
 }
 
+static uint64_t mails_counted(const struct status_facts *f)
+{
+    uint64_t count = 0;
+    for (size_t i = 0; i <= MAIL_STATE_PARKED; i++)
+        count += f->mails[i].count;
+    return count;
+}
+
 static bool visit_mail(void *context, const struct entity *row)
 {
     struct status_facts *f = context;
@@ -333,29 +342,29 @@ static bool visit_mail(void *context, const struct entity *row)
     if (mail.state == MAIL_STATE_WAITING && (f->mails_due_ms == 0 || due_ms < f->mails_due_ms))
         f->mails_due_ms = due_ms;
     f->mails[mail.state].count++;
-    return f->mails[MAIL_STATE_WAITING].count + f->mails[MAIL_STATE_CLAIMED].count +
-               f->mails[MAIL_STATE_SENDING].count + f->mails[MAIL_STATE_PARKED].count <
-           COUNT_MAX;
+    return mails_counted(f) < COUNT_MAX;
 }
 
 static enum status look_at_mails(struct gathering *g, struct fail *why)
 {
     struct status_facts *f = g->facts;
     enum status status = ST_OK;
-    bool more = g->more_offers;
+    bool more = false;
     size_t seen = 0;
-    for (; seen < g->offer_count && status == ST_OK && !more; seen++) {
+    for (size_t i = 0; i < g->offer_count && status == ST_OK && !more; i++) {
         struct query q = {
             .table = TABLE_LEADS,
-            .partition_key = span_of(g->offers[seen].name),
+            .partition_key = span_of(g->offers[i].name),
             .from = SPAN_LIT(MAIL_KEY_FIRST),
             .to = SPAN_LIT(MAIL_KEY_END),
             .select = "PartitionKey,RowKey,Timestamp,State,NextTime,ReceivedTime",
             .limit = PAGE_ROWS,
         };
         status = walk(g, g->store, &q, MAILS_UNTIL_MS, visit_mail, f, &more, why);
+        seen += status == ST_OK && !more ? 1 : 0;
     }
-    f->mails_known = status == ST_OK;
+    more = more || g->more_offers;
+    f->mails_known = status == ST_OK && (seen > 0 || mails_counted(f) > 0 || !more);
     for (size_t i = 0; i <= MAIL_STATE_PARKED; i++)
         f->mails[i].more = more;
     if (more)
@@ -402,7 +411,7 @@ static enum status count_leads(struct gathering *g, struct fail *why)
         f->leads_today.count += today.leads.count;
         f->leads_today.more = f->leads_today.more || today.leads.more;
     }
-    f->leads_known = status == ST_OK;
+    f->leads_known = status == ST_OK && (g->offer_count > 0 || !g->more_offers);
     return status;
 }
 

@@ -68,6 +68,7 @@ struct status_facts {
     struct tally quarantined;
     int64_t quarantined_last_ms; /* of those counted; 0: none */
 
+    bool alarms_are_on; /* somebody is mailed about them */
     bool alarms_known;
     size_t alarm_count; /* of yesterday and today */
     struct {

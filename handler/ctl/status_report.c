@@ -534,6 +534,23 @@ static void add_alarms(const struct status_facts *f, bool today, struct buf *row
     buf_add_text(row, shown ? "" : "none");
 }
 
+static void show_alarms(const struct status_facts *f, struct buf *row)
+{
+    begin_row(row, "alarms");
+    if (!f->alarms_are_on) {
+        buf_add_text(row, "off: nobody is told of trouble (alarm_to)");
+        return;
+    }
+    if (!f->alarms_known) {
+        buf_add_text(row, "not known");
+        return;
+    }
+    buf_add_text(row, "today: ");
+    add_alarms(f, true, row);
+    buf_add_text(row, "; yesterday: ");
+    add_alarms(f, false, row);
+}
+
 static void show_leads(const struct status_facts *f, struct buf *row)
 {
     begin_row(row, "leads");
@@ -609,15 +626,7 @@ void status_screen(const struct status_facts *facts, struct buf *out)
     end_row(out, &row);
     show_quarantine(f, &row);
     end_row(out, &row);
-    begin_row(&row, "alarms");
-    if (f->alarms_known) {
-        buf_add_text(&row, "today: ");
-        add_alarms(f, true, &row);
-        buf_add_text(&row, "; yesterday: ");
-        add_alarms(f, false, &row);
-    } else {
-        buf_add_text(&row, "not known");
-    }
+    show_alarms(f, &row);
     end_row(out, &row);
     show_leads(f, &row);
     end_row(out, &row);

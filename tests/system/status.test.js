@@ -241,4 +241,19 @@ test('leads that damage destroyed are named, and critical', async (t) => {
   assert.strictEqual(s.code, 2);
   assert.match(s.first, /^LEADHOOK CRITICAL: 1 lead lost by damage/);
   assert.match((await bench.leadctl('spool')).stdout, new RegExp(`^lost +1 by damage\n\n.*\n${id} {2}\\d{4}-.* {2}lead$`, 'm'));
+  assert.strictEqual((await bench.leadctl('spool', 'acknowledge')).stdout, '1 taken off the list of what was lost\n');
+  const after = await L.until('the table', async () => { const now = await status(bench); return now.code === 0 && now; });
+  assert.strictEqual(after.json.spool.lost, 0);
+});
+
+test('a table that answers at first and then hangs: what is not known is not shown as nothing', async (t) => {
+  const bench = await table(t);
+  await bench.startLeadhook();
+  await post(bench, 200);
+  await L.until('the mail', async () => (await bench.mails()).length === 1);
+  bench.proxy.fault = (req) => (req.method === 'GET' ? { delay: 15000 } : undefined);
+  const s = await status(bench);
+  assert.strictEqual(s.first, 'LEADHOOK UNKNOWN: not everything could be read');
+  assert.deepStrictEqual([s.json.store.answers, s.json.mails.known, s.json.quarantine.known, s.json.leads.known], [true, false, false, false]);
+  assert.match(s.text, /^mails +not known$/m);
 });

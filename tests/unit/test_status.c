@@ -39,6 +39,7 @@ static struct status_facts healthy(void)
         .mail_is_on = true,
         .mails_known = true,
         .quarantine_known = true,
+        .alarms_are_on = true,
         .alarms_known = true,
         .leads_known = true,
         .lead_last_ms = NOW - 5 * MINUTE,
@@ -437,6 +438,10 @@ static void test_rows(void **state)
     assert_shows(&f, "spool       12 leads wait, oldest 3 min; ");
     assert_shows(&f, "breaker     open for 4 min, next try in 12 s:\n            the service is busy\n");
     assert_shows(&f, "mails       not known\n");
+
+    f = healthy();
+    f.alarms_are_on = false;
+    assert_shows(&f, "alarms      off: nobody is told of trouble (alarm_to)\n");
 
     f = healthy();
     f.mails[MAIL_STATE_WAITING].count = 1;
