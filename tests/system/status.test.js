@@ -51,7 +51,7 @@ for (const [name, setUp] of Object.entries({ sqlite, table })) {
   test(`${name}: all is well`, async (t) => {
     const bench = await setUp(t);
     await bench.startLeadhook();
-    let s = await L.until('a relay', async () => { const now = await status(bench); return now.code === 0 && now; });
+    let s = await L.until('a relay', async () => { const now = await status(bench); return now.json.code === 0 && now; });
     assert.match(s.text, /^leads +none yet; 0 today/m);
     await post(bench, 200);
     await post(bench, 200);
@@ -108,7 +108,7 @@ test('a parked mail is a warning until it is sent again', async (t) => {
   assert.match(s.text, /^mails +0 wait; 0 claimed, 0 sending; 1 parked$/m);
   smtp.faults = {};
   assert.strictEqual((await bench.leadctl('retry')).status, 0);
-  s = await L.until('the mail', async () => { const now = await status(bench); return now.code === 0 && now; });
+  s = await L.until('the mail', async () => { const now = await status(bench); return now.json.code === 0 && now; });
   assert.strictEqual(s.json.mails.parked.count, 0);
 });
 
@@ -221,9 +221,8 @@ test('leads in the spool: how many, since when and why; all is well when they ar
   assert.ok(!/@|Ana/.test(list.join('\n')));
 
   bench.proxy.fault = () => undefined;
-  s = await L.until('the drain', async () => { const now = await status(bench); return now.code === 0 && now; }, 60000);
+  s = await L.until('the drain', async () => { const now = await status(bench); return now.json.spool.leads === 0 && now.json.code === 0 && now; }, 60000);
   assert.match(s.first, /, 3 today$/);
-  assert.strictEqual(s.json.spool.leads, 0);
   assert.match((await bench.leadctl('spool', 'list')).stdout, /^no lead waits in the spool$/m);
 });
 
@@ -242,7 +241,7 @@ test('leads that damage destroyed are named, and critical', async (t) => {
   assert.match(s.first, /^LEADHOOK CRITICAL: 1 lead lost by damage/);
   assert.match((await bench.leadctl('spool')).stdout, new RegExp(`^lost +1 by damage\n\n.*\n${id} {2}\\d{4}-.* {2}lead$`, 'm'));
   assert.strictEqual((await bench.leadctl('spool', 'acknowledge')).stdout, '1 taken off the list of what was lost\n');
-  const after = await L.until('the table', async () => { const now = await status(bench); return now.code === 0 && now; });
+  const after = await L.until('the table', async () => { const now = await status(bench); return now.json.code === 0 && now; });
   assert.strictEqual(after.json.spool.lost, 0);
 });
 
