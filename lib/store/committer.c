@@ -277,7 +277,7 @@ static void spool_rest(struct connection *own, struct spool *spool, struct lead_
         return;
     spool_put_leads(spool, rest, rest_count, spool_deadline());
     if (rest[0]->status != ST_OK)
-        raise_alarm(own, NULL, ALARM_SPOOL_FULL, rest[0]->why.text);
+        raise_alarm(own, spool, ALARM_SPOOL_FULL, rest[0]->why.text); /* the quota leaves room for it */
 }
 
 /* Through the store; what the attempt has taught about it goes to the breaker. */

@@ -49,6 +49,7 @@ struct faulty_store {
     size_t hook_at; /* before this call the hook runs, once */
     void (*hook)(struct world *world);
     struct world *world;
+    bool refuses_deletes;
     enum status ops_fail_with; /* writes into the table of operations */
     size_t ops_writes;
 };
@@ -79,6 +80,8 @@ static enum status faulty_transact(struct store *store, enum table_id table,
             return fail_set(why, s->ops_fail_with, 0, "made to fail");
     }
     enum status status = begin(s, &goes_on, why);
+    if (s->refuses_deletes && operations[0].kind == OPERATION_DELETE)
+        return fail_set(why, ST_REFUSED, 0, "made to refuse");
     enum status real = goes_on ? store_transact(s->real, table, operations, count, deadline_ms, failed,
                                                 status ? &ignored : why)
                                : ST_OK;
@@ -252,8 +255,9 @@ static void end_world(struct world *w)
 
 /* --- what there is -------------------------------------------------------------------------------------- */
 
-/* A delivery of the one lead; the digit names it. */
-static void deliver(struct world *w, char digit, int64_t received_ms, size_t recipient_count)
+/* A delivery of a lead of the one person; the digits name the lead's content and the delivery. */
+static void deliver_content(struct world *w, char content, char digit, int64_t received_ms,
+                            size_t recipient_count)
 {
     static struct span recipients[] = {SPAN_LIT("sales@example.com"), SPAN_LIT("boss@example.com")};
     struct lead_rules rules = {
@@ -264,13 +268,18 @@ static void deliver(struct world *w, char digit, int64_t received_ms, size_t rec
                           .description = SPAN_LIT("hello")};
     memcpy(lead->partition, PARTITION, sizeof PARTITION);
     memset(lead->contact, 'c', LEAD_HASH_TEXT);
-    memset(lead->content, 'd', LEAD_HASH_TEXT);
+    memset(lead->content, content, LEAD_HASH_TEXT);
     struct lead_write write = {
         .delivery = {.lead = lead, .received_ms = received_ms, .key_name = SPAN_LIT("k")}};
     struct lead_write *writes[] = {&write};
     memset(write.delivery.id, digit, LEAD_DELIVERY_TEXT);
     leads_commit(w->store, &rules, writes, 1, soon(), &w->arena);
     assert_int_equal(write.status, ST_OK);
+}
+
+static void deliver(struct world *w, char digit, int64_t received_ms, size_t recipient_count)
+{
+    deliver_content(w, 'd', digit, received_ms, recipient_count);
 }
 
 static struct page rows(struct world *w, enum table_id table, const char *partition, const char *from,
@@ -534,20 +543,18 @@ static void test_record_refused_for_good(void **state)
     assert_int_equal(sent_by_us(w), 2);
     assert_int_equal(mails(w).count, 0);
 
-    deliver(w, '2', clock_wall_ms() + 2 * 3600000, 1);
-    w->us.store.calls = 0;
-    w->us.store.fail_at = 6;
-    w->us.store.fails_on = true;
-    assert_int_equal(pass(&w->us), ST_OK);
-    assert_int_equal(sent_by_us(w), 3);
-    for (int i = 0; i < 3; i++) {
-        w->us.store.calls = 0;
-        w->us.store.fail_at = 1; /* the row can be read */
-        (void)pass(&w->us);
-    }
-    assert_int_equal(sent_by_us(w), 3);
+    deliver(w, '2', clock_wall_ms() + 2 * 3600000, 2);
+    w->us.store.fail_at = NEVER;
+    w->us.store.refuses_deletes = true;
     recover(&w->us);
-    assert_int_equal(sent_by_us(w), 3);
+    assert_int_equal(sent_by_us(w), 4);
+    assert_int_equal(mails(w).count, 2);
+    w->us.store.offset_ms = DAY_MS;
+    recover(&w->us);
+    assert_int_equal(mails(w).count, 2);
+    w->us.store.refuses_deletes = false;
+    recover(&w->us);
+    assert_int_equal(sent_by_us(w), 4);
     assert_int_equal(mails(w).count, 0);
     end_world(w);
 }
@@ -555,12 +562,12 @@ static void test_record_refused_for_good(void **state)
 /* --- others do something in between --------------------------------------------------------------------- */
 
 /* Runs the hook before each operation of our pass in turn, and then check. */
-static void at_every_operation(void (*hook)(struct world *w), size_t recipient_count,
-                               void (*check)(struct world *w, size_t at))
+static void at_every_operation_with(const struct rule *rules, void (*hook)(struct world *w),
+                                    size_t recipient_count, void (*check)(struct world *w, size_t at))
 {
     bool more = true;
     for (size_t at = 0; more; at++) {
-        struct world *w = begin_world(NULL, 0, NULL);
+        struct world *w = begin_world(NULL, 0, rules);
         deliver(w, '1', clock_wall_ms(), recipient_count);
         w->us.store.hook_at = at;
         w->us.store.hook = hook;
@@ -571,6 +578,12 @@ static void at_every_operation(void (*hook)(struct world *w), size_t recipient_c
         end_world(w);
         assert_true(at < OPERATIONS_MAX);
     }
+}
+
+static void at_every_operation(void (*hook)(struct world *w), size_t recipient_count,
+                               void (*check)(struct world *w, size_t at))
+{
+    at_every_operation_with(NULL, hook, recipient_count, check);
 }
 
 static void they_pass(struct world *w)
@@ -647,10 +660,9 @@ static void theirs_is_left_alone(struct world *w, size_t at)
 {
     struct page page = mails(w);
     struct mail_row row;
-    if (page.count == 0) {
-        assert_int_equal(sent_by_us(w), 1);
+    if (at > 5) /* the mark was made: it is sent, and recorded whatever they do */
         return;
-    }
+    assert_int_equal(page.count, 1);
     assert_int_equal(mail_of_row(&page.rows[0], &row, NULL), ST_OK);
     if (!span_eq(row.owner, span_of(w->them.owner)) || row.tries != 3 || row.state != MAIL_STATE_CLAIMED ||
         sent_by_us(w) != 0)
@@ -662,6 +674,23 @@ static void test_taken_over(void **state)
 {
     (void)state;
     at_every_operation(they_defer, 1, theirs_is_left_alone);
+}
+
+/* Also when our own attempt has failed, and we know why. */
+static void theirs_outlives_our_failure(struct world *w, size_t at)
+{
+    struct mail_row row = mail(w);
+    bool hook_ran = w->us.store.hook_at == NEVER;
+    if (hook_ran && (!span_eq(row.owner, span_of(w->them.owner)) || row.tries != 3))
+        fail_msg("at %zu: owner %.*s, tries %d", at, SPAN_FMT(row.owner), (int)row.tries);
+    assert_true(hook_ran || row.tries == 1);
+}
+
+static void test_taken_over_from_a_failure(void **state)
+{
+    static const struct rule busy[RULES_MAX] = {{".", "451 4.3.0 later\r\n"}};
+    (void)state;
+    at_every_operation_with(busy, they_defer, 1, theirs_outlives_our_failure);
 }
 
 /* The same for a mail that had been claimed before, whose row is read anew. */
@@ -765,6 +794,22 @@ static void test_stop_at_any_time(void **state)
 {
     (void)state;
     at_every_operation(stop_us, 1, next_process_goes_on);
+}
+
+/* What the stop breaks off is no failure of the mail's. */
+static void test_stop_breaks_off(void **state)
+{
+    static const struct rule hangs[RULES_MAX] = {{"RCPT", HANG}};
+    static const struct rule *const scripts[] = {hangs};
+    (void)state;
+    struct world *w = begin_world(scripts, 1, NULL);
+    w->server.stop_at_hang = &w->stop;
+    deliver(w, '1', clock_wall_ms(), 1);
+    assert_int_equal(pass(&w->us), ST_OK);
+    assert_int_equal(w->outcomes[0], MAIL_TRANSIENT);
+    assert_int_equal(mail(w).state, MAIL_STATE_WAITING);
+    next_process_goes_on(w, 0);
+    end_world(w);
 }
 
 /* --- clocks --------------------------------------------------------------------------------------------- */
@@ -904,7 +949,8 @@ static void test_ambiguous(void **state)
         recover(&w->us);
         assert_int_equal(sent_by_us(w), i);
         w->us.store.offset_ms += 2 * MINUTE_MS;
-        deliver(w, (char)('1' + i), clock_wall_ms(), 1); /* a repeat changes what a new message would say */
+        deliver_content(w, (char)('1' + i), (char)('1' + i), clock_wall_ms(),
+                        0); /* a new message would tell of it */
     }
     assert_int_equal(alarms(w), 0);
     recover(&w->us);
@@ -1070,11 +1116,13 @@ int main(void)
         cmocka_unit_test(test_two_hosts),
         cmocka_unit_test(test_two_hosts_and_an_expired_claim),
         cmocka_unit_test(test_taken_over),
+        cmocka_unit_test(test_taken_over_from_a_failure),
         cmocka_unit_test(test_taken_over_at_a_repeat),
         cmocka_unit_test(test_erased_at_any_time),
         cmocka_unit_test(test_erased_between_attempts),
         cmocka_unit_test(test_comes_back_meanwhile),
         cmocka_unit_test(test_stop_at_any_time),
+        cmocka_unit_test(test_stop_breaks_off),
         cmocka_unit_test(test_time_far_ahead),
         cmocka_unit_test(test_claims_expire_by_the_stores_clock),
         cmocka_unit_test(test_strange_counters),

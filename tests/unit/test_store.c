@@ -707,10 +707,10 @@ static void test_locks_survive_a_second_connection(void **state)
         cmocka_unit_test_setup_teardown(test_quarantine_keeps_raw_bytes, set_up_function, tear_down),        \
         cmocka_unit_test_setup_teardown(test_probe, set_up_function, tear_down),                             \
         cmocka_unit_test_setup_teardown(test_group_commit, set_up_function, tear_down),                      \
-        cmocka_unit_test_setup_teardown(test_offers_directory, set_up_function, tear_down),
-cmocka_unit_test_setup_teardown(test_offers_directory_removed, set_up_function, tear_down)
+        cmocka_unit_test_setup_teardown(test_offers_directory, set_up_function, tear_down),                  \
+        cmocka_unit_test_setup_teardown(test_offers_directory_removed, set_up_function, tear_down)
 
-    int main(void)
+int main(void)
 {
     static const struct CMUnitTest on_sqlite[] = {
         TESTS(set_up_sqlite),
