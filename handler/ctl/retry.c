@@ -19,7 +19,6 @@ enum {
 #define COLUMNS_OF_STATE "PartitionKey,RowKey,Timestamp,State,NextTime,Error"
 
 struct retry {
-    struct service *service;
     struct store *store;
     struct span id;      /* only mails about deliveries whose id begins so; blank: all */
     bool with_waiting;   /* also those that wait for later */
@@ -86,7 +85,6 @@ static enum status visit_mail(void *context, struct entity *row, struct fail *wh
 static enum status visit_offer(void *context, struct span partition, struct fail *why)
 {
     struct retry *r = context;
-    char name[LIMIT_PARTITION_KEY_BYTES + 1];
     struct query q = {
         .table = TABLE_LEADS,
         .partition_key = partition,
@@ -96,13 +94,7 @@ static enum status visit_offer(void *context, struct span partition, struct fail
         .limit = PAGE_ROWS,
     };
     r->partition_done = false;
-    enum status status = store_each(r->store, &q, STORE_WAIT_MS, visit_mail, r, why);
-    if (r->partition_done && partition.len < sizeof name) {
-        memcpy(name, partition.ptr, partition.len);
-        name[partition.len] = '\0';
-        service_hint(r->service, name);
-    }
-    return status;
+    return store_each(r->store, &q, STORE_WAIT_MS, visit_mail, r, why);
 }
 
 static bool read_arguments(int argc, char **argv, struct retry *r, char id[LEAD_DELIVERY_TEXT + 1])
@@ -133,7 +125,7 @@ static int print_result(const struct retry *r)
 
 int ctl_retry(struct service *service, int argc, char **argv)
 {
-    struct retry r = {.service = service};
+    struct retry r = {0};
     char id[LEAD_DELIVERY_TEXT + 1] = {0};
     struct fail why;
     if (!read_arguments(argc, argv, &r, id)) {
@@ -152,6 +144,8 @@ int ctl_retry(struct service *service, int argc, char **argv)
     if (status == ST_OK)
         status = offers_each(r.store, STORE_WAIT_MS, visit_offer, &r, &why);
     store_close(r.store);
+    if (r.mails > 0)
+        service_hint(service, ""); /* all offers; it also ends a pause after configuration errors */
     if (status != ST_OK) {
         (void)fprintf(stderr, "leadctl: %s (%zu mails are due now; run the same command again)\n", why.text,
                       r.mails);
