@@ -11,6 +11,7 @@
 // "N passed, M failed" by kinds.
 'use strict';
 
+const { fork } = require('node:child_process');
 const fs = require('node:fs');
 const path = require('node:path');
 const { Trial } = require('./trial.js');
@@ -74,6 +75,39 @@ async function runTrial(kind, number) {
   return { ...verdict, failed: problems.length > 0 };
 }
 
+// --- a process that makes trials, one after the other: the SMTP server in it then has nobody to wait for
+
+function serveTrials() {
+  const kinds = allKinds();
+  process.on('disconnect', () => process.exit(0));
+  process.on('message', async ({ name, number }) => {
+    process.send(await runTrial(kinds.find((kind) => kind.name === name), number));
+  });
+}
+
+class TrialProcess {
+  constructor() { this.start(); }
+  start() {
+    this.child = fork(__filename, ['--trials']);
+    this.child.on('message', (result) => this.resolve(result));
+    this.child.on('exit', (code, signal) => {
+      if (!this.resolve) return;
+      console.log(`FAILED ${this.name} ${this.number}: its process ended with ${signal || code}`);
+      this.start();
+      this.resolve({ failed: true });
+    });
+  }
+  run(kind, number) {
+    this.name = kind.name;
+    this.number = number;
+    return new Promise((resolve) => {
+      this.resolve = resolve;
+      this.child.send({ name: kind.name, number });
+    }).finally(() => { this.resolve = undefined; });
+  }
+  stop() { this.child.disconnect(); }
+}
+
 async function main() {
   const kinds = chosen(allKinds(), process.env.KINDS);
   const trials = plan(kinds, Number(process.env.TRIALS || 0)).flatMap(({ kind, trials: count }) =>
@@ -83,16 +117,17 @@ async function main() {
   const alone = trials.filter(({ kind }) => kind.alone);
   const begin = Date.now();
 
-  const count = async ({ kind, number }) => {
-    const result = await runTrial(kind, number);
+  const count = async (maker, { kind, number }) => {
+    const result = await maker.run(kind, number);
     const sum = sums.get(kind.name);
     sum.trials++;
     sum.failed += result.failed;
     for (const name of COUNTED) sum[name] += result[name] || 0;
   };
-  const jobs = Math.max(1, Number(process.env.JOBS || 4));
-  await Promise.all(Array.from({ length: jobs }, async () => { while (queue.length) await count(queue.shift()); }));
-  for (const each of alone) await count(each);
+  const makers = Array.from({ length: Math.max(1, Math.min(trials.length, Number(process.env.JOBS || 4))) }, () => new TrialProcess());
+  await Promise.all(makers.map(async (maker) => { while (queue.length) await count(maker, queue.shift()); }));
+  for (const each of alone) await count(makers[0], each);
+  for (const maker of makers) maker.stop();
 
   const total = { trials: 0, ...Object.fromEntries(COUNTED.map((name) => [name, 0])) };
   for (const sum of sums.values()) for (const name of Object.keys(total)) total[name] += sum[name];
@@ -105,6 +140,10 @@ async function main() {
   return failed ? 1 : 0;
 }
 
+if (process.argv[2] === '--trials') {
+  serveTrials();
+  return;
+}
 // A connection that a broken trial left open must not keep the run from ending.
 main().catch((error) => {
   console.error(error.stack);

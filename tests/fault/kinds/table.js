@@ -4,18 +4,23 @@
 const { TABLE, pause } = require('../trial.js');
 const L = require('../../system/lib.js');
 
+// A final reply is waited for six seconds: no mail is in doubt here, however busy this machine is.
+const HURRY = 100;
 const LEADS = '"Payload"'; // only in transactions that insert leads
 const DEADLINE_MS = 500;   // see Host.start
 
+const start = (t) => t.start({ store: 'table', hurry: HURRY });
+
 // The tables are there, then the fault is, for as long as two rounds of senders take (or for its own number of times).
-async function meet(t, rules, { settings } = {}) {
-  await t.start({ store: 'table', settings });
-  await t.post(t.leads(2));
+async function meet(t, rules) {
+  const old = t.leads(2);
+  await start(t);
+  await t.post(old);
   await t.table.fault(...rules);
-  const first = await t.post(t.leads(8));
+  const first = await t.post(t.leads(8), old);
   await t.post(first.filter((answer) => answer.code !== 200).slice(0, 4));
   const hits = await t.table.hits();
-  if (!hits.some(Boolean)) throw new Error('the fault was never met');
+  if (!hits.at(-1)) throw new Error('the fault was never met');
   await t.table.fault();
   await t.post(first.filter((answer) => answer.code >= 300), t.leads(2));
 }
@@ -41,7 +46,7 @@ module.exports = [
   {
     name: 'table-refused', variants: 2, share: 2,
     async trial(t, number) {
-      await t.start({ store: 'table' });
+      await start(t);
       if (number % 2) await t.post(t.leads(2)); // else the tables are still to be made
       await t.table.kill();
       const during = await t.post(t.leads(8));
@@ -52,7 +57,7 @@ module.exports = [
   {
     name: 'table-freezes', variants: 1,
     async trial(t) {
-      await t.start({ store: 'table' });
+      await start(t);
       await t.post(t.leads(2));
       t.table.freeze();
       const during = await t.post(t.leads(8));
@@ -63,14 +68,15 @@ module.exports = [
   {
     name: 'table-missing', variants: 4, share: 2, // both, one of them, or none was ever there
     async trial(t, number) {
-      await t.start({ store: 'table' });
-      // Without mail: what waits in a table that somebody deletes is deleted with it.
+      await start(t);
       if (number % 4) await t.post(t.leads(2));
       await t.recovered();
-      t.answers.length = 0;
-      if (t.smtp) t.smtp.mails.length = 0;
       const gone = [[], [TABLE, `${TABLE}Ops`], [TABLE], [`${TABLE}Ops`]][number % 4];
       for (const table of gone) await L.tableClient(t.table.port, table).deleteTable();
+      if (gone.includes(TABLE)) {
+        t.answers.length = 0;
+        t.smtp.mails.length = 0;
+      }
       await t.post(t.leads(8));
     },
   },
@@ -84,7 +90,10 @@ module.exports = [
     { do: 'answer', status: 429, code: 'TooManyRequests', pass: 2 }]),
   kind('garbage', times(...doneOrNot(writes({ do: 'garbage' }), writes({ do: 'garbage', raw: true })))),
   kind('truncates', [0, 1, 60, 200, 400].flatMap((bytes) => [writes({ do: 'cut', bytes, times: 2 }), writes({ do: 'cut', bytes, length: true, times: 2 })])),
-  kind('inner', [0, 1, 2, 3].flatMap((index) => INNER.flatMap((error) => [{ on: 'batch', do: 'inner', index, ...error, contains: LEADS, times: 1 }]))),
+  // Leads meet in one transaction while those before them are slow.  Each is two operations, the second its mail: that
+  // this one is there and the lead is not is what a service can only say against the truth.
+  kind('inner', [0, 1, 2, 3].flatMap((index) => INNER.filter(({ status }) => status !== 409 || index % 2 === 0).map((error) =>
+    [{ on: 'batch', do: 'slow', ms: 150, contains: LEADS, times: 2 }, { on: 'batch', do: 'inner', index, ...error, contains: LEADS, times: 1 }]))),
   kind('inner-on', INNER.flatMap((error) => [{ on: 'batch', do: 'inner', index: 0, ...error, contains: LEADS }, { on: 'batch', do: 'inner', index: 0, ...error }])),
   {
     name: 'table-late', variants: 3, share: 3, // commits after our deadline
