@@ -229,6 +229,7 @@ async function startSmtp({ certificate, host = '127.0.0.1', implicit = false, us
       resolve();
     });
   });
+  smtp.listens = () => server.listening;
   // Like the death of the process: every connection is reset and nobody listens.  What was accepted stays counted; a
   // reply that the client may not have read is lost.
   smtp.kill = async () => {

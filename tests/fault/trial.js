@@ -254,7 +254,7 @@ class Trial {
     }
     if (this.smtp) {
       this.smtp.fault();
-      if (!await L.isListening(this.smtp.port)) await this.smtp.start();
+      if (!this.smtp.listens()) await this.smtp.start();
     }
     for (const host of this.hosts) await host.ready();
     // Twice: the process that was killed may have sent a request that takes effect only now.

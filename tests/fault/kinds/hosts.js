@@ -58,12 +58,16 @@ async function tlsFront(t, address, certificate) {
   const server = tls.createServer({ key: fs.readFileSync(certificate.key), cert: fs.readFileSync(certificate.cert) }, (socket) => {
     const behind = net.connect(t.table.port, '127.0.0.1');
     for (const [one, other] of [[socket, behind], [behind, socket]]) {
-      sockets.add(one);
       one.on('error', () => {});
-      one.on('close', () => { sockets.delete(one); other.destroy(); });
+      one.on('close', () => other.destroy());
       one.pipe(other);
     }
   });
+  server.on('connection', (socket) => { // before its handshake
+    sockets.add(socket);
+    socket.on('close', () => sockets.delete(socket));
+  });
+  server.on('tlsClientError', () => {});
   await new Promise((resolve) => server.listen(0, address, resolve));
   t.bench.stops.push(() => new Promise((resolve) => {
     for (const socket of sockets) socket.destroy();
@@ -71,3 +75,76 @@ async function tlsFront(t, address, certificate) {
   }));
   return server.address().port;
 }
+
+const PROCESSES = 4;
+const HOUR_MS = 3600 * 1000;
+
+// What breaks in the middle.
+const BREAKS = [
+  {
+    name: 'the table is away for both',
+    async during(t) {
+      await t.table.kill();
+      return () => t.table.start();
+    },
+  },
+  {
+    name: 'one host has no network, then the other',
+    async during(t, networks) {
+      networks.cut(0);
+      return async () => {
+        networks.mend(0);
+        networks.cut(1);
+        await t.postBoth(t.leads(4));
+        networks.mend(1);
+      };
+    },
+  },
+  {
+    name: 'the table is away, and one host dies',
+    async during(t) {
+      await t.table.kill();
+      return async () => {
+        t.hosts[1].killAll();
+        await t.table.start();
+      };
+    },
+  },
+];
+
+async function twoHosts(t, number) {
+  const networks = new Networks(t);
+  const { address } = networks;
+  await t.startServers({ smtpOptions: { host: address, tls: undefined } });
+  const { certificate } = t.smtp;
+  const port = await tlsFront(t, address, certificate);
+  for (const index of [0, 1]) {
+    await t.addHost((host) => ({
+      processes: PROCESSES,
+      env: { LEADHOOK_TEST_CLOCK_OFFSET_MS: String((index ? 1 : -1) * HOUR_MS / 2) },
+      settings: {
+        relay_socket: '/mnt/relay', spool: '/mnt/spool.db', table_tls_ca: certificate.cert,
+        table_connection_file: host.bench.write('far-connection', L.connectionString(t.table.port)
+          .replace('Protocol=http;', 'Protocol=https;').replace(`http://127.0.0.1:${t.table.port}`, `https://${address}:${port}`)),
+      },
+      wrap: networks.wrap(index, host.bench.dir, host.bench.write('machine-id', String(index).repeat(32))),
+    }));
+  }
+
+  // The same leads come to both: a sender that got no answer tries elsewhere.
+  t.postBoth = (leads) => Promise.all(leads.flatMap((lead) => t.hosts.map((host) => t.postTo(host, lead))));
+  const first = await t.postBoth(t.leads(10));
+  const posting = t.postBoth(t.leads(10));
+  const mend = await BREAKS[number % BREAKS.length].during(t, networks);
+  await Promise.all([posting, t.postBoth(t.leads(10))]);
+  await mend();
+  await t.recovered();
+  const last = await t.postBoth(t.leads(10));
+  await t.recovered();
+  await t.judge();
+  for (const answer of [...first, ...last]) {
+    if (answer.code >= 300) t.verdict.problems.push(`answer: ${answer.code} while nothing was broken`);
+  }
+}
+
+module.exports = [{ name: 'two-hosts', variants: BREAKS.length, limit: 180000, trial: twoHosts }];
