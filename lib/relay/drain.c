@@ -434,7 +434,10 @@ enum status drain_pass(struct drain *drain, uint64_t *left, struct fail *why)
         d->audited = false;
     }
     enum breaker_way way = status == ST_OK ? breaker_way(d->spool) : BREAKER_OPEN;
-    d->was_spooling = d->was_spooling || way != BREAKER_CLOSED;
+    if (way != BREAKER_CLOSED) {
+        d->was_spooling = true;
+        d->audited = false; /* what has come meanwhile may be gone before it was seen here */
+    }
     if (status == ST_OK && way != BREAKER_OPEN && (*left > 0 || way == BREAKER_PROBE)) {
         struct page_work *w = calloc(1, sizeof *w);
         if (!w)

@@ -256,3 +256,15 @@ test('a table that answers at first and then hangs: what is not known is not sho
   assert.deepStrictEqual([s.json.store.answers, s.json.mails.known, s.json.quarantine.known, s.json.leads.known], [true, false, false, false]);
   assert.match(s.text, /^mails +not known$/m);
 });
+
+test('leads destroyed before the drain had seen them are lost as well', async (t) => {
+  const bench = await table(t);
+  await bench.startLeadhook();
+  await post(bench, 200);
+  bench.proxy.fault = () => 'drop-before';
+  const id = await post(bench, 202);
+  bench.sqlite("DELETE FROM entity WHERE partition_key = 'spool'", bench.file('spool.db'));
+  bench.proxy.fault = () => undefined;
+  await L.until('the loss', async () => (await status(bench)).json.spool.lost === 1);
+  assert.ok((await bench.leadctl('spool')).stdout.includes(id));
+});
