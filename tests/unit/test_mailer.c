@@ -711,6 +711,21 @@ static void test_taken_over_at_a_repeat(void **state)
     }
 }
 
+/* A third host has found the expired mark before us. */
+static void test_ambiguous_once(void **state)
+{
+    (void)state;
+    struct world *w = begin_world(NULL, 0, NULL);
+    deliver(w, '1', clock_wall_ms(), 1);
+    leave_as(w, MAIL_STATE_SENDING, "somebody else", 0, 0, 0);
+    w->us.store.offset_ms = 21 * MINUTE_MS;
+    w->us.store.hook_at = 1;
+    w->us.store.hook = they_defer;
+    assert_int_equal(pass(&w->us), ST_OK);
+    theirs_is_left_alone(w, 1);
+    end_world(w);
+}
+
 /* Erased is erased: no row of the lead comes back, and no mail waits any more. */
 static void nothing_is_left(struct world *w, size_t at)
 {
@@ -1118,6 +1133,7 @@ int main(void)
         cmocka_unit_test(test_taken_over),
         cmocka_unit_test(test_taken_over_from_a_failure),
         cmocka_unit_test(test_taken_over_at_a_repeat),
+        cmocka_unit_test(test_ambiguous_once),
         cmocka_unit_test(test_erased_at_any_time),
         cmocka_unit_test(test_erased_between_attempts),
         cmocka_unit_test(test_comes_back_meanwhile),
