@@ -226,6 +226,11 @@ static void count_alarm(void *context, enum alarm alarm)
     metrics_add(((struct service *)context)->metrics, METRIC_ALARMS_RAISED, 1);
 }
 
+static void count_alarm_mailed(void *context)
+{
+    metrics_add(((struct service *)context)->metrics, METRIC_ALARMS_MAILED, 1);
+}
+
 static void count_breaker(void *context, bool is_open, const struct fail *why)
 {
     if (!is_open) {
@@ -315,6 +320,8 @@ struct relay_options service_relay(struct service *service)
                 .from = config->from,
                 .recipients = config->alarm_recipients,
                 .recipient_count = config->alarm_recipient_count,
+                .on_mailed = count_alarm_mailed,
+                .context = service,
             },
         .socket_path = config->relay_socket,
         .mails_leads = config->mail_on,

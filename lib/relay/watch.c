@@ -318,6 +318,8 @@ static enum status finish(struct attempt *a, const struct outcomes *outcomes, st
     if (has_reached_all(a)) {
         log_event(LOG_LEVEL_INFO, "alarm-sent", "alarm=%.*s day=%.*s ambiguous=%d", SPAN_FMT(a->alarm.event),
                   SPAN_FMT(a->alarm.day), (int)a->alarm.ambiguous);
+        if (a->watch->options.on_mailed)
+            a->watch->options.on_mailed(a->watch->options.context);
         /* Whoever took it over meanwhile need not send it. */
         return change(a, ALARM_STATE_SENT, SPAN_LIT("*"), why);
     }

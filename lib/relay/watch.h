@@ -40,7 +40,9 @@ struct watch_options {
     size_t
         recipient_count; /* at most LIMIT_RECIPIENTS; 0: nothing is mailed, and transport is not looked at */
     struct span owner;   /* names this host's relay */
-    const _Atomic bool *stop; /* may be NULL */
+    const _Atomic bool *stop;         /* may be NULL */
+    void (*on_mailed)(void *context); /* an alarm has reached all recipients; may be NULL */
+    void *context;
 };
 
 struct watch;
