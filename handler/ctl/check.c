@@ -132,6 +132,38 @@ static bool check_store(struct service *service)
     return good;
 }
 
+static bool check_spool(struct service *service)
+{
+    const struct config *config = &service->config;
+    const struct spool_options options = service_committer(service).spool;
+    struct spool *spool = NULL;
+    struct fail why;
+    char text[512];
+    if (config->sqlite_path)
+        return true; /* the store itself is on this machine */
+    if (!options.path)
+        return report("spool", "off", "spool is 'off': while the table does not take leads, senders get 503");
+    enum status status = spool_open(&options, &spool, &why);
+    if (status == ST_OK)
+        status = spool_probe(spool, clock_monotonic_ms() + CHECK_WAIT_MS, &why);
+    spool_close(spool);
+    if (status != ST_OK)
+        return report("spool", "FAIL", why.text);
+    (void)snprintf(text, sizeof text, "'%s' can be written", options.path);
+    return report("spool", "ok", text);
+}
+
+static bool check_alarms(const struct config *config)
+{
+    char text[128];
+    if (config->alarm_recipient_count == 0)
+        return report("alarms", "off",
+                      "alarm_to is not set: nobody is told when leads are spooled or mail stops");
+    (void)snprintf(text, sizeof text, "mailed to %zu address%s", config->alarm_recipient_count,
+                   config->alarm_recipient_count == 1 ? "" : "es");
+    return report("alarms", "ok", text);
+}
+
 static bool check_mail(const struct config *config)
 {
     struct mail_settings settings = config_mail(config);
@@ -162,6 +194,8 @@ int ctl_check(struct service *service, int argc, char **argv)
     }
     bool good = check_keys(&service->config);
     good = check_store(service) && good;
+    good = check_spool(service) && good;
     good = check_mail(&service->config) && good;
+    good = check_alarms(&service->config) && good;
     return good ? 0 : 1;
 }

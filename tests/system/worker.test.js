@@ -277,14 +277,14 @@ test('leadctl check: a good set-up of sqlite and Maildir, and of the Table servi
   bench.configure({ mail_url: `maildir:${bench.file('Maildir')}`, mail_from: 'leads@example.com', mail_to: 'sales@example.com' });
   const small = await bench.leadctl('check');
   assert.strictEqual(small.status, 0, small.stdout + small.stderr);
-  assert.match(small.stdout, /^ok +keys .*\nok +store .*\nok +mail .*\n$/);
+  assert.match(small.stdout, /^ok +keys .*\nok +store .*\nok +mail .*\noff +alarms .*\n$/);
 
   const azurite = await L.startAzurite(bench);
   const smtp = await L.startSmtp(bench);
   bench.configure({ store: 'table', table_connection_file: bench.write('connection', L.connectionString(azurite.port)), ...smtp.settings() });
   const large = await bench.leadctl('check');
   assert.strictEqual(large.status, 0, large.stdout + large.stderr);
-  assert.match(large.stdout, /^ok +keys .*\nok +store .*MarketplaceLeadsOps.*\nok +clock .*\nok +mail .*\n$/);
+  assert.match(large.stdout, /^ok +keys .*\nok +store .*MarketplaceLeadsOps.*\nok +clock .*\noff +spool .*\nok +mail .*\noff +alarms .*\n$/);
   assert.deepStrictEqual([smtp.logins.length, smtp.mails.length], [1, 0], 'logs in and sends nothing');
   for (const table of ['MarketplaceLeads', 'MarketplaceLeadsOps']) assert.deepStrictEqual(await L.rows(azurite.port, table), [], 'leaves nothing behind');
   for (const secret of [L.KEY, L.ACCOUNT_KEY, 'pass word']) assert.ok(!large.stdout.includes(secret));

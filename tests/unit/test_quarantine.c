@@ -407,7 +407,7 @@ static void test_endless_conflict(void **state)
     struct fail why;
     struct quarantined item = new_item("market", START_MS);
     f->between = put_by_another_always;
-    assert_int_equal(quarantine_put(&f->base, &item, 100000, clock_monotonic_ms() + 300, &why), ST_CHANGED);
+    assert_int_equal(quarantine_put(&f->base, &item, 100000, clock_monotonic_ms() + 3000, &why), ST_CHANGED);
     assert_string_equal(why.text, "too many payloads come into quarantine at the same time");
     assert_true(f->transactions > 1);
     assert_counted(f, f->transactions); /* the others' */
