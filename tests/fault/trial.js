@@ -242,6 +242,10 @@ class Trial {
 
   // Every fault is lifted; waits until nothing is on its way any more.  What still is after the limit shows in judge().
   async recovered({ limit = RECOVERY_MS } = {}) {
+    await this.lift();
+    return this.settled(limit);
+  }
+  async lift() {
     for (const host of this.hosts) {
       host.disarm();
       if (host.nginx.status !== undefined) await host.startNginx();
@@ -257,6 +261,8 @@ class Trial {
       if (!this.smtp.listens()) await this.smtp.start();
     }
     for (const host of this.hosts) await host.ready();
+  }
+  async settled(limit) {
     // Twice: the process that was killed may have sent a request that takes effect only now.
     const end = Date.now() + limit;
     for (let settled = 0; ;) {

@@ -5,6 +5,7 @@
 const { pause } = require('../trial.js');
 
 const STORES = ['table', 'sqlite'];
+const CALM = 100; // a final reply is waited for six seconds: no mail is in doubt however busy this machine is
 
 // Kills several times while senders are at work, and lets it work on for a moment.
 async function during(t, kill, { times = 3, senders = 4, most = 40 } = {}) {
@@ -31,11 +32,13 @@ const CALLS = [
 // How many of each there are in a trial where nothing breaks, as soon as one has counted them.
 const counted = new Map();
 
-async function startOn(t, on, fault) {
+async function postOn(t, on, fault) {
   const settings = on === 'maildir' ? { mail_from: 'leads@example.com', mail_to: 'sales@example.com', mail_per_minute: 6000 } : {};
   await t.start({ store: on === 'sqlite' || on === 'maildir' ? 'sqlite' : 'table', maildir: on === 'maildir', settings, preload: { fault } });
   if (on === 'spool') await t.table.kill();
   t.host.arm();
+  await t.post(t.leads(6));
+  if (on !== 'spool') await t.settled(5000); // the mails as well
 }
 
 // Each of these calls gets its turn: the k-th of a trial, k from 1 to the end.
@@ -45,9 +48,7 @@ async function killAtCall(t, number) {
   if (!counted.has(name)) {
     counted.set(name, (async () => {
       const control = t.another();
-      await startOn(control, on, `${call}:kill:0`);
-      await control.post(control.leads(6));
-      if (on !== 'spool') await control.recovered();
+      await postOn(control, on, `${call}:kill:0`);
       const calls = control.host.counted();
       await control.close();
       if (calls === 0) throw new Error(`nothing calls ${name}`);
@@ -58,12 +59,11 @@ async function killAtCall(t, number) {
   // Steps of the golden section: few trials are spread over all calls, many meet every one.
   const step = Math.floor(number / CALLS.length);
   const k = 1 + (step < most ? Math.floor(most * ((step * 0.6180339887) % 1)) : (step - most) % most);
-  await startOn(t, on, `${call}:kill:${k}`);
-  await t.post(t.leads(6));
-  await t.recovered();
+  await postOn(t, on, `${call}:kill:${k}`);
+  // A process that is killed between the 250 and its record has no other choice than to send again; see mayDuplicateMails.
   const kills = t.host.ends().filter(([how, what]) => how === 'signal' && what === 9).length;
-  // There are a few calls more or less in every run: at the very end it may not come to it.
-  if (kills === 0 && k < most / 2) throw new Error(`the ${k}th ${name} of about ${most} did not happen`);
+  // How many calls there are differs from run to run, as leads meet in transactions: it need not come to the k-th.
+  if (kills === 0 && k === 1) throw new Error(`the ${k}th ${name} of about ${most} did not happen`);
 }
 
 module.exports = [
@@ -71,7 +71,7 @@ module.exports = [
     name: 'none', // the control: nothing breaks
     variants: 2,
     async trial(t, number) {
-      await t.start({ store: STORES[number % 2] });
+      await t.start({ store: STORES[number % 2], hurry: CALM });
       await t.post(t.leads(20));
     },
   },
@@ -93,7 +93,7 @@ module.exports = [
   {
     name: 'kill-nginx', variants: 2, share: 2, mayBreakConnections: true,
     async trial(t, number) {
-      await t.start({ store: STORES[number % 2] });
+      await t.start({ store: STORES[number % 2], hurry: CALM });
       await during(t, async () => {
         await t.host.killNginx();
         await t.host.startNginx();
@@ -103,7 +103,7 @@ module.exports = [
   {
     name: 'kill-table', variants: 6, share: 8,
     async trial(t, number) {
-      await t.start({ store: 'table' });
+      await t.start({ store: 'table', hurry: CALM });
       await during(t, async () => {
         await t.table.kill();
         await pause([0, 100, 800][number % 3]);

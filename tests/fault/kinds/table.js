@@ -9,7 +9,7 @@ const HURRY = 100;
 const LEADS = '"Payload"'; // only in transactions that insert leads
 const DEADLINE_MS = 500;   // see Host.start
 
-const start = (t) => t.start({ store: 'table', hurry: HURRY });
+const start = (t, options) => t.start({ store: 'table', hurry: HURRY, ...options });
 
 // The tables are there, then the fault is, for as long as two rounds of senders take (or for its own number of times).
 async function meet(t, rules) {
@@ -17,7 +17,7 @@ async function meet(t, rules) {
   await start(t);
   await t.post(old);
   await t.table.fault(...rules);
-  const first = await t.post(t.leads(8), old);
+  const first = await t.post(t.leads(10), old);
   await t.post(first.filter((answer) => answer.code !== 200).slice(0, 4));
   const hits = await t.table.hits();
   if (!hits.at(-1)) throw new Error('the fault was never met');
@@ -26,8 +26,8 @@ async function meet(t, rules) {
 }
 
 // A kind whose variants are lists of rules.
-const kind = (name, variants, more = {}) => ({
-  name: `table-${name}`, variants: variants.length, share: variants.length, ...more,
+const kind = (name, variants) => ({
+  name: `table-${name}`, variants: variants.length, share: variants.length,
   trial: (t, number) => meet(t, [variants[number % variants.length]].flat()),
 });
 
@@ -41,6 +41,27 @@ const INNER = [
   { status: 404, code: 'ResourceNotFound' }, { status: 409, code: 'EntityAlreadyExists' }, { status: 412, code: 'UpdateConditionNotSatisfied' },
   { status: 413, code: 'RequestBodyTooLarge' }, { status: 500, code: 'OperationTimedOut' }, { status: 503, code: 'ServerBusy' },
 ];
+
+// Each lead is two operations, the second its mail: that this one is there and the lead is not is what a service can
+// only say against the truth.
+const INNER_AT = [0, 1, 2, 3].flatMap((index) => INNER.filter(({ status }) => status !== 409 || index % 2 === 0).map((error) => ({ index, ...error })));
+
+// Leads meet in one transaction while others keep all connections to the service busy.
+async function meetInside(t, error) {
+  const CONNECTIONS = 4;
+  await start(t, { processes: 1, settings: { threads: 32, request_deadline_ms: 5000 } });
+  await t.post(t.leads(1));
+  await t.table.fault({ on: 'batch', do: 'slow', ms: 500, contains: LEADS, times: CONNECTIONS },
+    { on: 'batch', do: 'inner', ...error, contains: LEADS, times: 1 });
+  const busy = [];
+  for (let i = 1; i <= CONNECTIONS; i++) {
+    busy.push(t.post(t.leads(1)));
+    await L.until('a busy connection', async () => (await t.table.hits())[0] === i);
+  }
+  await Promise.all([t.post(t.leads(6)), ...busy]);
+  if (!(await t.table.hits())[1]) throw new Error('the fault was never met');
+  await t.post(t.answers.filter((answer) => answer.code >= 300), t.leads(2));
+}
 
 module.exports = [
   {
@@ -90,10 +111,7 @@ module.exports = [
     { do: 'answer', status: 429, code: 'TooManyRequests', pass: 2 }]),
   kind('garbage', times(...doneOrNot(writes({ do: 'garbage' }), writes({ do: 'garbage', raw: true })))),
   kind('truncates', [0, 1, 60, 200, 400].flatMap((bytes) => [writes({ do: 'cut', bytes, times: 2 }), writes({ do: 'cut', bytes, length: true, times: 2 })])),
-  // Leads meet in one transaction while those before them are slow.  Each is two operations, the second its mail: that
-  // this one is there and the lead is not is what a service can only say against the truth.
-  kind('inner', [0, 1, 2, 3].flatMap((index) => INNER.filter(({ status }) => status !== 409 || index % 2 === 0).map((error) =>
-    [{ on: 'batch', do: 'slow', ms: 150, contains: LEADS, times: 2 }, { on: 'batch', do: 'inner', index, ...error, contains: LEADS, times: 1 }]))),
+  { name: 'table-inner', variants: INNER_AT.length, share: INNER_AT.length, trial: (t, number) => meetInside(t, INNER_AT[number % INNER_AT.length]) },
   kind('inner-on', INNER.flatMap((error) => [{ on: 'batch', do: 'inner', index: 0, ...error, contains: LEADS }, { on: 'batch', do: 'inner', index: 0, ...error }])),
   {
     name: 'table-late', variants: 3, share: 3, // commits after our deadline
