@@ -200,7 +200,7 @@ static enum status begin_delivery(struct intake *in, struct fail *why)
 {
     unsigned char bytes[LEAD_DELIVERY_TEXT / 2];
     enum status status = crypto_random(bytes, sizeof bytes, why);
-    in->write = (struct lead_write){.delivery = {.lead = &in->lead, .received_ms = clock_wall_ms()}};
+    in->write = (struct lead_write){.delivery = {.lead = &in->lead, .received_ms = clock_true_ms()}};
     in->write.delivery.key_name = in->key_name;
     if (status == ST_OK)
         hex_write(bytes, sizeof bytes, in->write.delivery.id);

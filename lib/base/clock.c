@@ -1,6 +1,7 @@
 #include "lib/base/clock.h"
 
 /* System */
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +35,21 @@ static int64_t test_number(const char *name, int64_t otherwise)
 int64_t clock_wall_ms(void)
 {
     return now_ms(CLOCK_REALTIME) + test_number("LEADHOOK_TEST_CLOCK_OFFSET_MS", 0);
+}
+
+/* What is added to the wall clock to have the right time. */
+static _Atomic int64_t wrong_by_ms;
+
+void clock_note_true_ms(int64_t true_ms)
+{
+    int64_t by_ms = true_ms - clock_wall_ms();
+    bool is_wrong = by_ms > CLOCK_TRUSTED_MS || by_ms < -CLOCK_TRUSTED_MS;
+    atomic_store(&wrong_by_ms, is_wrong ? by_ms : 0);
+}
+
+int64_t clock_true_ms(void)
+{
+    return clock_wall_ms() + atomic_load(&wrong_by_ms);
 }
 
 int64_t clock_long_wait_ms(int64_t ms)

@@ -16,6 +16,13 @@
 int64_t clock_wall_ms(void);
 int64_t clock_monotonic_ms(void);
 
+/* The wall clock, put right when the Table service has said that it is wrong by
+ * more than CLOCK_TRUSTED_MS: what is signed must be of the last 15 minutes, and
+ * the times of receipt at two hosts are compared. */
+int64_t clock_true_ms(void);
+void clock_note_true_ms(int64_t true_ms); /* the service's time now */
+#define CLOCK_TRUSTED_MS (60 * 1000LL)    /* the service tells whole seconds, and its answer took time */
+
 /* The length of a wait of minutes or more.  A build with -DLEADHOOK_TEST_CLOCK
  * (VARIANT=fault) divides it by $LEADHOOK_TEST_HURRY, so that tests of such waits
  * take seconds, and moves the wall clock by $LEADHOOK_TEST_CLOCK_OFFSET_MS; no

@@ -193,14 +193,15 @@ static enum status authorize(struct call *call, const struct table_client *clien
     return status;
 }
 
-/* Completes a call that is to be sent now: the signature holds for 15 minutes.
+/* Completes a call that is to be sent now: the signature holds for 15 minutes.  With a clock that is further off the
+ * first call of a process is refused, and tells the time for those that follow.
  * body with a NULL ptr: a GET. */
 static enum status call_finish(struct call *call, const struct table_client *client, const char *content_type,
                                struct span body, size_t answer_max_bytes, struct fail *why)
 {
     char date[CLOCK_TEXT_BYTES];
     size_t count = 0;
-    clock_http_date(clock_wall_ms(), date);
+    clock_http_date(clock_true_ms(), date);
     buf_addf(&call->date, "x-ms-date: %s", date);
     if (body.ptr)
         buf_addf(&call->content_type, "Content-Type: %s", content_type);
@@ -235,6 +236,7 @@ static void note_clock(struct table_client *client, const struct http_exchange *
     if (date_ms) {
         client->date_ms = date_ms;
         client->date_at_ms = clock_monotonic_ms();
+        clock_note_true_ms(date_ms);
     }
 }
 

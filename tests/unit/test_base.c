@@ -549,6 +549,19 @@ static void test_clock_runs(void **state)
     assert_true(clock_wall_ms() > 1700000000000); /* the program is younger than 2023 */
 }
 
+/* A clock that is right enough is not touched, a wrong one is put right until it is right by itself. */
+static void test_clock_is_put_right(void **state)
+{
+    (void)state;
+    static const int64_t off_ms[] = {0, 59000, -59000, 1800000, -1800000, 0};
+    for (size_t i = 0; i < sizeof off_ms / sizeof off_ms[0]; i++) {
+        bool trusted = off_ms[i] < CLOCK_TRUSTED_MS && off_ms[i] > -CLOCK_TRUSTED_MS;
+        int64_t wanted = clock_wall_ms() + (trusted ? 0 : off_ms[i]);
+        clock_note_true_ms(clock_wall_ms() + off_ms[i]);
+        assert_in_range(clock_true_ms(), wanted, wanted + 900);
+    }
+}
+
 /* --- reading JSON -------------------------------------------------------------------------------------------- */
 
 static const struct json_limits SMALL = {.depth = 3, .values = 10};
@@ -928,22 +941,39 @@ static void test_log_repeats(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_span_compares),    cmocka_unit_test(test_span_parts),
-        cmocka_unit_test(test_span_next),        cmocka_unit_test(test_span_to_u64),
-        cmocka_unit_test(test_buf_limit),        cmocka_unit_test(test_buf_error_sticks),
-        cmocka_unit_test(test_buf_reserve),      cmocka_unit_test(test_arena_limit),
-        cmocka_unit_test(test_arena_memory),     cmocka_unit_test(test_utf8),
-        cmocka_unit_test(test_utf8_all_codes),   cmocka_unit_test(test_utf8_cut),
-        cmocka_unit_test(test_text_line),        cmocka_unit_test(test_hex),
-        cmocka_unit_test(test_base64),           cmocka_unit_test(test_base64_refuses),
-        cmocka_unit_test(test_percent),          cmocka_unit_test(test_clock_formats),
-        cmocka_unit_test(test_clock_parse),      cmocka_unit_test(test_clock_runs),
-        cmocka_unit_test(test_json_read),        cmocka_unit_test(test_json_read_nesting),
-        cmocka_unit_test(test_json_refuses),     cmocka_unit_test(test_json_escapes_that_are_fine),
-        cmocka_unit_test(test_json_limits),      cmocka_unit_test(test_json_no_memory),
-        cmocka_unit_test(test_json_write),       cmocka_unit_test(test_json_round_trip),
-        cmocka_unit_test(test_json_write_fails), cmocka_unit_test(test_secret),
-        cmocka_unit_test(test_json_write_fails), cmocka_unit_test(test_log_repeats),
+        cmocka_unit_test(test_span_compares),
+        cmocka_unit_test(test_span_parts),
+        cmocka_unit_test(test_span_next),
+        cmocka_unit_test(test_span_to_u64),
+        cmocka_unit_test(test_buf_limit),
+        cmocka_unit_test(test_buf_error_sticks),
+        cmocka_unit_test(test_buf_reserve),
+        cmocka_unit_test(test_arena_limit),
+        cmocka_unit_test(test_arena_memory),
+        cmocka_unit_test(test_utf8),
+        cmocka_unit_test(test_utf8_all_codes),
+        cmocka_unit_test(test_utf8_cut),
+        cmocka_unit_test(test_text_line),
+        cmocka_unit_test(test_hex),
+        cmocka_unit_test(test_base64),
+        cmocka_unit_test(test_base64_refuses),
+        cmocka_unit_test(test_percent),
+        cmocka_unit_test(test_clock_formats),
+        cmocka_unit_test(test_clock_parse),
+        cmocka_unit_test(test_clock_runs),
+        cmocka_unit_test(test_clock_is_put_right),
+        cmocka_unit_test(test_json_read),
+        cmocka_unit_test(test_json_read_nesting),
+        cmocka_unit_test(test_json_refuses),
+        cmocka_unit_test(test_json_escapes_that_are_fine),
+        cmocka_unit_test(test_json_limits),
+        cmocka_unit_test(test_json_no_memory),
+        cmocka_unit_test(test_json_write),
+        cmocka_unit_test(test_json_round_trip),
+        cmocka_unit_test(test_json_write_fails),
+        cmocka_unit_test(test_secret),
+        cmocka_unit_test(test_json_write_fails),
+        cmocka_unit_test(test_log_repeats),
     };
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);
 }

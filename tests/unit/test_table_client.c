@@ -522,7 +522,7 @@ static void test_point_reads(void **state)
     tear_down(&f);
 }
 
-/* Claims are judged by the service's clock, which goes on between answers. */
+/* Claims are judged by the service's clock, which goes on between answers; a wrong clock of ours is put right. */
 static void test_clock(void **state)
 {
     static const struct step steps[] = {
@@ -539,6 +539,8 @@ static void test_clock(void **state)
         assert_int_equal(table_query(f.client, &query, soon(), &f.arena, &page, &why), ST_OK);
         assert_in_range(table_now_ms(f.client), 1255290759000, 1255290759000 + 10000);
     }
+    assert_non_null(
+        strstr(server.last_request.data, "x-ms-date: Sun, 11 Oct 2009 19:5")); /* or it would be refused */
     tear_down(&f);
 }
 

@@ -123,6 +123,9 @@ async function twoHosts(t, number) {
       processes: PROCESSES,
       env: { LEADHOOK_TEST_CLOCK_OFFSET_MS: String((index ? 1 : -1) * HOUR_MS / 2) },
       settings: {
+        // Until a process has heard the service it goes by its host's clock: the window must be longer than the clocks
+        // are apart.
+        repeat_window_s: 2 * HOUR_MS / 1000,
         relay_socket: '/mnt/relay', spool: '/mnt/spool.db', table_tls_ca: certificate.cert,
         table_connection_file: host.bench.write('far-connection', L.connectionString(t.table.port)
           .replace('Protocol=http;', 'Protocol=https;').replace(`http://127.0.0.1:${t.table.port}`, `https://${address}:${port}`)),
