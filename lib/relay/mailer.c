@@ -177,26 +177,25 @@ static enum status look(struct attempt *a, struct fail *why)
         .from = prefix,
         .to = key_after_prefix(prefix, &a->arena),
         .select = COLUMNS_OF_MAIL,
-        .limit = PAGE_ROWS,
+        .limit = 2,
     };
     const struct entity *own = NULL;
-    a->has_others = false;
+    size_t seen = 0;
     do {
         struct page page;
         enum status status =
             store_query(a->mailer->store, &q, store_deadline(a->mailer), &a->arena, &page, why);
         if (status != ST_OK)
             return status;
-        for (size_t i = 0; i < page.count; i++) {
+        for (size_t i = 0; i < page.count; i++, seen++) {
             if (span_eq(page.rows[i].row_key, a->row.row_key))
                 own = &page.rows[i];
-            else
-                a->has_others = true;
         }
         q.next = page.next;
-    } while (q.next.len && !(own && a->has_others));
+    } while (q.next.len && seen < q.limit);
+    a->has_others = seen > (own ? 1 : 0);
     a->has_looked = true;
-    return own ? read_mail(a, own, why) : fail_set(why, ST_NOT_FOUND, 0, "the mail's row is gone");
+    return own ? read_mail(a, own, why) : reread(a, COLUMNS_OF_MAIL, why);
 }
 
 /* Writes the mail's state under the row's etag; after it the row's etag is used up. */
@@ -469,7 +468,7 @@ static enum status prepare(struct attempt *a, bool *is_stored, struct fail *why)
     if (status == ST_OK && !*is_stored)
         status =
             notification_write(&a->message, a->mailer->store, a->lead_row, &a->mail, &a->mailer->options.from,
-                               a->mailer->options.detail, store_deadline(a->mailer), &a->arena, why);
+                               a->mailer->options.detail, store_deadline(a->mailer), why);
     return status;
 }
 

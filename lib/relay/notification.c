@@ -24,7 +24,8 @@ static void add_earlier(struct earlier_lead *list, size_t *count, struct earlier
     list[at] = lead;
 }
 
-/* The person's other leads in this offer: their keys begin with the same contact. */
+/* The person's other leads in this offer: their keys begin with the same contact.  Where they are too many or
+ * too large for the arena some of them have to do: no mail waits for its history. */
 static enum status read_history(struct store *store, const struct entity *lead_row, int64_t deadline_ms,
                                 struct arena *arena, struct earlier_lead *list, size_t *count,
                                 struct fail *why)
@@ -42,6 +43,8 @@ static enum status read_history(struct store *store, const struct entity *lead_r
     for (size_t pages = 0; pages < HISTORY_PAGES; pages++) {
         struct page page;
         enum status status = store_query(store, &q, deadline_ms, arena, &page, why);
+        if (status == ST_NOMEM || status == ST_TOO_LARGE)
+            return ST_OK;
         if (status != ST_OK)
             return status;
         for (size_t i = 0; i < page.count; i++) {
@@ -65,9 +68,9 @@ static enum status read_history(struct store *store, const struct entity *lead_r
 
 enum status notification_write(struct buf *out, struct store *store, const struct entity *lead_row,
                                const struct mail_row *mail, const struct mail_address *from,
-                               enum mail_detail detail, int64_t deadline_ms, struct arena *arena,
-                               struct fail *why)
+                               enum mail_detail detail, int64_t deadline_ms, struct fail *why)
 {
+    struct arena arena = ARENA_INIT(LIMIT_COMMIT_ARENA);
     struct lead lead;
     struct earlier_lead earlier[LIMIT_MAIL_HISTORY];
     struct deliveries d = row_deliveries(lead_row);
@@ -88,8 +91,9 @@ enum status notification_write(struct buf *out, struct store *store, const struc
     if (!span_to_u64(mail->recipient_number, LIMIT_RECIPIENTS, &number))
         return fail_set(why, ST_INVALID, 0, "a mail's row has no recipient number");
     n.recipient_number = (unsigned int)number;
-    enum status status = read_history(store, lead_row, deadline_ms, arena, earlier, &n.earlier_count, why);
+    enum status status = read_history(store, lead_row, deadline_ms, &arena, earlier, &n.earlier_count, why);
     if (status == ST_OK)
         status = mail_compose(out, &n, why);
+    arena_release(&arena);
     return status;
 }

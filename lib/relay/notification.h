@@ -11,7 +11,6 @@
  * those of mail_compose, and ST_INVALID for a row without a recipient number. */
 MUST_CHECK enum status notification_write(struct buf *out, struct store *store, const struct entity *lead_row,
                                           const struct mail_row *mail, const struct mail_address *from,
-                                          enum mail_detail detail, int64_t deadline_ms, struct arena *arena,
-                                          struct fail *why);
+                                          enum mail_detail detail, int64_t deadline_ms, struct fail *why);
 
 #endif

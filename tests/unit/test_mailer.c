@@ -29,7 +29,7 @@
 #define DAY_MS       (24 * 60 * MINUTE_MS)
 #define NEVER        SIZE_MAX
 
-enum { OPERATIONS_MAX = 40, PASSES_MAX = 12 };
+enum { OPERATIONS_MAX = 40, PASSES_MAX = 12, LONG_MAILS = 80 };
 
 static const char PARTITION[] = "contoso.app";
 
@@ -559,6 +559,61 @@ static void test_record_refused_for_good(void **state)
     end_world(w);
 }
 
+/* A person with more leads than fit into memory is told of, with fewer of them. */
+static void test_history_too_large(void **state)
+{
+    static const enum status statuses[] = {ST_NOMEM, ST_TOO_LARGE};
+    (void)state;
+    for (size_t i = 0; i < COUNT(statuses); i++) {
+        struct world *w = begin_world(NULL, 0, NULL);
+        deliver(w, '1', clock_wall_ms(), 1);
+        w->us.store.fail_at = 2; /* the history */
+        w->us.store.fails_with = statuses[i];
+        assert_int_equal(pass(&w->us), ST_OK);
+        assert_int_equal(sent_by_us(w), 1);
+        assert_int_equal(mails(w).count, 0);
+        end_world(w);
+    }
+}
+
+/* Many mails that wait with the longest messages do not stand in each other's way. */
+static void test_many_long_messages(void **state)
+{
+    (void)state;
+    struct world *w = begin_world(NULL, 0, NULL);
+    struct buf text = BUF_INIT(LIMIT_MAIL_BYTES);
+    while (text.len + 2 < LIMIT_MAIL_BYTES)
+        buf_add_text(&text, "\r\n");
+    deliver(w, '1', clock_wall_ms(), 1);
+    struct entity first = mails(w).rows[0];
+    struct mail_row row;
+    assert_int_equal(mail_of_row(&first, &row, NULL), ST_OK);
+    /* Other mails of this lead, which come before the first one, in few transactions. */
+    for (unsigned int i = 0; i < LONG_MAILS; i += LONG_MAILS / 4) {
+        struct operation inserts[LONG_MAILS / 4];
+        char keys[LONG_MAILS / 4][LIMIT_ROW_KEY_BYTES];
+        size_t failed;
+        struct arena arena = ARENA_INIT(LIMIT_COMMIT_ARENA);
+        for (unsigned int k = 0; k < LONG_MAILS / 4; k++) {
+            (void)snprintf(keys[k], sizeof keys[k], "%.*s%032x-0",
+                           (int)(first.row_key.len - LEAD_DELIVERY_TEXT - 2), first.row_key.ptr, i + k);
+            row.next_ms = clock_wall_ms() + 60 * MINUTE_MS;
+            inserts[k].kind = OPERATION_INSERT;
+            assert_true(row_of_mail_state(&inserts[k].entity, &first, &row, buf_span(&text), &arena));
+            inserts[k].entity.row_key = span_of(keys[k]);
+        }
+        assert_int_equal(
+            store_transact(w->store, TABLE_LEADS, inserts, LONG_MAILS / 4, soon(), &failed, NULL), ST_OK);
+        arena_release(&arena);
+    }
+    buf_release(&text);
+    struct fail why;
+    if (mailer_pass(w->us.mailer, span_of(PARTITION), &why) != ST_OK)
+        fail_msg("%s", why.text);
+    assert_int_equal(sent_by_us(w), 1);
+    end_world(w);
+}
+
 /* --- others do something in between --------------------------------------------------------------------- */
 
 /* Runs the hook before each operation of our pass in turn, and then check. */
@@ -919,6 +974,8 @@ static void test_tried_for_five_days(void **state)
         assert_int_equal(pass(&w->us), ST_OK); /* not before */
         assert_int_equal(mail(w).tries, tries);
         w->us.store.offset_ms += wait_min * MINUTE_MS * 6 / 5 + 1000;
+        if (tries == 9)
+            w->us.store.offset_ms += 10 * DAY_MS; /* nobody could send: no time of the mail's */
     }
     assert_int_equal(alarms(w), 0);
     recover(&w->us);
@@ -1128,6 +1185,8 @@ int main(void)
         cmocka_unit_test(test_recorded_at_the_stop),
         cmocka_unit_test(test_memory_outlives_the_mailer),
         cmocka_unit_test(test_record_refused_for_good),
+        cmocka_unit_test(test_history_too_large),
+        cmocka_unit_test(test_many_long_messages),
         cmocka_unit_test(test_two_hosts),
         cmocka_unit_test(test_two_hosts_and_an_expired_claim),
         cmocka_unit_test(test_taken_over),
