@@ -4,6 +4,7 @@
 
 const fs = require('node:fs');
 const L = require('../../system/lib.js');
+const { pause } = require('../trial.js');
 
 const group = (list, key) => list.reduce((groups, each) => groups.set(key(each), [...(groups.get(key(each)) || []), each]), new Map());
 
@@ -232,6 +233,65 @@ async function killTrial(t, number) {
   if ((doubts > 0) !== Boolean(point.doubt)) t.verdict.problems.push(`log: ${doubts} times mail-ambiguous`);
 }
 
+// --- two relays at one mail ----------------------------------------------------------------------------------------
+
+// Less of a hurry: the replies of one dialogue are held until the other is over.
+const RIVAL_HURRY = '100';
+
+// The first dialogue stands still at rcpt until another relay has sent the mail, and goes on before that one has its
+// 250: exactly one of them may send.
+async function rivalTrial(t, prepare) {
+  const env = { LEADHOOK_TEST_HURRY: RIVAL_HURRY };
+  await t.start({ processes: 2, env });
+  const rival = await prepare(t, env);
+  let first, overtaken, over, isOver;
+  const overtaking = new Promise((resolve) => { overtaken = resolve; });
+  const end = new Promise((resolve) => { over = () => { isOver = true; resolve(); }; });
+  t.smtp.fault({
+    rcpt: async (address, session) => {
+      if (first) return undefined;
+      first = session;
+      await rival.begin();
+      await overtaking;
+      rival.end();
+      session.wire.closed.then(() => pause(1000)).then(over); // it may try again now
+      return undefined;
+    },
+    accepted: async (mail, session) => {
+      if (session === first || !mail.text.includes(id)) return undefined;
+      overtaken();
+      await end;
+      return undefined;
+    },
+  });
+  const [{ id }] = await t.post(t.leads(1));
+  await L.until('the end of the first dialogue', () => isOver);
+  await t.recovered();
+  await t.judge();
+  judgeCopies(t);
+}
+
+const RIVALS = [
+  // A host that stood still for longer than its claim holds, as a suspended virtual machine does.
+  async (t, env) => {
+    const other = await t.addHost({ processes: 1, env });
+    let pid;
+    return {
+      async begin() {
+        pid = await relayOf(t.host);
+        process.kill(pid, 'SIGSTOP');
+        await t.postTo(other, t.leads(1)[0]); // wakes the other's relay
+      },
+      end() { process.kill(pid, 'SIGCONT'); },
+    };
+  },
+  // Someone has removed the lock of a relay that works.
+  async (t) => ({
+    async begin() { fs.unlinkSync(t.host.file('relay.lock')); },
+    end() {},
+  }),
+];
+
 module.exports = [
   {
     name: 'smtp', variants: MATRIX.length + SPECIAL.length, share: 2, mayDuplicateMails: true, mayPark: true,
@@ -241,4 +301,5 @@ module.exports = [
     },
   },
   { name: 'relay-kill', variants: POINTS.length, mayDuplicateMails: true, trial: killTrial },
+  { name: 'relay-rival', variants: RIVALS.length, share: 0.2, trial: (t, number) => rivalTrial(t, RIVALS[number % RIVALS.length]) },
 ];
