@@ -16,7 +16,7 @@ enum {
     STORE_WAIT_MS = 30000,
     ATTEMPTS_LOST = 3
 };
-#define COLUMNS_OF_STATE "PartitionKey,RowKey,Timestamp,State,NextTime,Error"
+#define COLUMNS_OF_STATE "PartitionKey,RowKey,Timestamp,State,Ambiguous,NextTime,Error"
 
 struct retry {
     struct store *store;
@@ -37,7 +37,7 @@ static enum status make_due(struct retry *r, const struct entity *row, struct ma
     mail->state = MAIL_STATE_WAITING;
     mail->owner = span_empty();
     mail->tries = 0;
-    mail->ambiguous = 0;
+    mail->ambiguous = mail->ambiguous > 0 ? 1 : 0; /* the next attempt is still a repeat */
     mail->next_ms = 0; /* long ago by any clock */
     if (!row_of_mail_state(&operation.entity, row, mail, span_empty(), &arena))
         status = fail_set(why, ST_NOMEM, 0, "no memory for a mail's row");

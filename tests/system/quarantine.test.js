@@ -23,7 +23,7 @@ const STORES = {
     async prepare() { return {}; },
     async rows(bench) { return bench.entities(); },
     async merge(bench, row, changes) {
-      const set = Object.entries(changes).map(([name, value]) => `, '$.${name}', '${value}'`).join('');
+      const set = Object.entries(changes).map(([name, value]) => `, '$.${name}', ${typeof value === 'number' ? value : `'${value}'`}`).join('');
       bench.sqlite(`UPDATE entity SET version = random(), properties = json_set(properties${set}) WHERE row_key = '${row.rowKey}' AND partition_key = '${row.partitionKey}'`);
     },
     // Items of quarantine cannot be deleted until the function given back is called.
@@ -47,7 +47,7 @@ const STORES = {
     },
     async merge(bench, row, changes) {
       const table = row.partitionKey === 'offers' ? `${TABLE}Ops` : TABLE;
-      const values = Object.fromEntries(Object.entries(changes).map(([name, value]) => [name, { type: 'DateTime', value }]));
+      const values = Object.fromEntries(Object.entries(changes).map(([name, value]) => [name, typeof value === 'number' ? value : { type: 'DateTime', value }]));
       await L.tableClient(bench.azurite.port, table).updateEntity({ partitionKey: row.partitionKey, rowKey: row.rowKey, ...values }, 'Merge');
     },
     async holdItems(bench) {
@@ -239,10 +239,12 @@ for (const [name, store] of Object.entries(STORES)) {
     assert.strictEqual((await bench.leadctl('retry')).stdout, '0 mails are now due\n');
     await bench.stopLeadhook();
     bench.stops.splice(bench.stops.indexOf(bench.stopLeadhook), 1);
+    await store.merge(bench, (await mails(bench))[0], { Ambiguous: 2 });
     const byId = await bench.leadctl('retry', id.slice(0, 8));
     assert.deepStrictEqual([byId.status, byId.stdout], [0, '2 mails are now due\n'], byId.stderr);
-    for (const row of await mails(bench)) {
-      assert.deepStrictEqual([row.State, Number(row.Tries), Number(row.Ambiguous)], ['waiting', 0, 0]);
+    for (const [i, row] of (await mails(bench)).entries()) {
+      // What may have been accepted already is a repeat also for the mail server.
+      assert.deepStrictEqual([row.State, Number(row.Tries), Number(row.Ambiguous)], ['waiting', 0, i === 0 ? 1 : 0]);
       assert.match(row.Error, /451/, 'why it failed last is still to be seen');
     }
     assert.strictEqual((await bench.leadctl('retry', id)).stdout, '0 mails are now due\n', 'they are');
