@@ -20,16 +20,20 @@ function judgeCopies(t, parked = 0) {
   }
 }
 
-const EVENTS = ['mail-deferred', 'mail-parked', 'mail-paused', 'mail-ambiguous'];
 const events = (host, event) => (host.log().match(new RegExp(`event=${event} `, 'g')) || []).length;
 
-// What became of attempts, as the log has it: each of these, and none of the others.
-function judgeEvents(t, wanted) {
-  for (const event of EVENTS) {
+// What became of attempts, as the log has it: `wanted` at least so often; and none is parked, and the queue does not
+// rest, unless that is wanted.  (On a busy machine a hurried wait may end early: put off, or ambiguous, is allowed.)
+function judgeEvents(t, wanted, times) {
+  for (const event of ['mail-deferred', 'mail-ambiguous', 'mail-parked', 'mail-paused']) {
     const count = events(t.host, event);
-    if ((count > 0) !== wanted.includes(event)) t.verdict.problems.push(`log: ${count} times ${event}`);
+    if (wanted.includes(event) ? count < times : /parked|paused/.test(event) && count > 0) t.verdict.problems.push(`log: ${count} times ${event}`);
   }
 }
+
+// The wait for the reply to a message (ten minutes) becomes 4 s or 2 s, so that a busy machine does not end it.
+const CALM = { LEADHOOK_TEST_HURRY: '150' };
+const HURRIED = { LEADHOOK_TEST_HURRY: '300' };
 
 // --- the SMTP server's faults --------------------------------------------------------------------------------------
 
@@ -91,7 +95,8 @@ async function retry(t) {
 }
 
 async function matrixTrial(t, each) {
-  await t.start({ processes: 2 });
+  const waits = each.outcome === 'ambiguous' || each.name.includes('hang');
+  await t.start({ processes: 2, env: waits ? HURRIED : CALM });
   const { certificate } = t.smtp;
   const offers = { ...t.smtp.offers };
   const { functions, met } = limited(each.faults);
@@ -109,7 +114,7 @@ async function matrixTrial(t, each) {
   await t.recovered();
   await t.judge();
   judgeCopies(t);
-  judgeEvents(t, OUTCOMES[each.outcome]);
+  judgeEvents(t, OUTCOMES[each.outcome], TIMES);
   // A configuration error costs one attempt per pause, however many mails wait.
   if (each.outcome === 'configuration' && t.smtp.connections > 5 + 2 * TIMES) t.verdict.problems.push(`${t.smtp.connections} connections for 5 mails and ${TIMES} errors`);
 }
@@ -117,7 +122,7 @@ async function matrixTrial(t, each) {
 // Mails around 64 KiB, where libcurl's buffer ends.
 async function largeTrial(t) {
   const wanted = 65536;
-  await t.start({ processes: 2 });
+  await t.start({ processes: 2, env: CALM });
   const describe = (length) => [{ Description: 'ä'.repeat(1500) + 'x'.repeat(length) }, { FirstName: 'ö'.repeat(1400), Company: 'ß'.repeat(1400) }];
   const sizes = () => t.smtp.mails.map((mail) => mail.raw.length);
   await t.post(t.leads(1, ...describe(1000)), t.leads(1, ...describe(2000)));
@@ -136,20 +141,20 @@ async function largeTrial(t) {
 
 // Each attempt is kept and not acknowledged: three copies, then a person has to look.
 async function neverAcknowledgedTrial(t) {
-  await t.start({ processes: 2 });
+  await t.start({ processes: 2, env: HURRIED });
   t.smtp.fault({ accepted: 'drop' });
   await t.post(t.leads(2));
   await L.until('the parking', () => events(t.host, 'mail-parked') === 2);
   await t.recovered();
   await t.judge();
   judgeCopies(t, 2);
-  judgeEvents(t, ['mail-ambiguous', 'mail-parked']);
+  judgeEvents(t, ['mail-ambiguous', 'mail-parked'], 2);
   if (t.smtp.mails.length !== 6) t.verdict.problems.push(`${t.smtp.mails.length} copies of 2 mails`);
 }
 
 // One recipient's server defers; the other has its mail at once.
 async function twoRecipientsTrial(t) {
-  await t.start({ processes: 2, settings: { mail_to: 'sales@example.com, later@example.com' } });
+  await t.start({ processes: 2, env: CALM, settings: { mail_to: 'sales@example.com, later@example.com' } });
   let deferred = 0;
   t.smtp.fault({ rcpt: (address) => (address.startsWith('later') && deferred++ < TIMES ? { code: 450 } : undefined) });
   await t.post(t.leads(5));
@@ -157,7 +162,7 @@ async function twoRecipientsTrial(t) {
   await t.recovered();
   await t.judge();
   judgeCopies(t);
-  judgeEvents(t, ['mail-deferred']);
+  judgeEvents(t, ['mail-deferred'], TIMES);
 }
 
 const SPECIAL = [largeTrial, neverAcknowledgedTrial, twoRecipientsTrial];
@@ -201,7 +206,7 @@ async function killTrial(t, number) {
   const round = Math.floor(number / POINTS.length);
   const store = point.smtp && round % 2 ? 'sqlite' : 'table';
   let kills = 1 + round % 2; // then the successor's turn
-  await t.start({ store, proxy: store === 'table', processes: 1 + (number + round) % 4 });
+  await t.start({ store, proxy: store === 'table', processes: 1 + (number + round) % 4, env: HURRIED });
 
   const kill = async (signal = 'SIGKILL') => process.kill(await relayOf(t.host), signal);
   const mailTold = () => { if (point.doubt && t.smtp.mails.length) t.smtp.mails[t.smtp.mails.length - 1].acknowledged = false; };
@@ -229,21 +234,20 @@ async function killTrial(t, number) {
   await t.recovered();
   await t.judge();
   judgeCopies(t);
-  const doubts = events(t.host, 'mail-ambiguous');
-  if ((doubts > 0) !== Boolean(point.doubt)) t.verdict.problems.push(`log: ${doubts} times mail-ambiguous`);
+  const doubts = (t.host.log().match(/event=mail-ambiguous .*the sender ended before it knew the outcome/g) || []).length;
+  if ((doubts > 0) !== Boolean(point.doubt)) t.verdict.problems.push(`log: ${doubts} times mail-ambiguous after a death`);
 }
 
 // --- two relays at one mail ----------------------------------------------------------------------------------------
 
-// Less of a hurry: the replies of one dialogue are held until the other is over.
-const RIVAL_HURRY = '100';
+// The replies of one dialogue are held until the other is over.
+const PATIENT = { LEADHOOK_TEST_HURRY: '100' };
 
 // The first dialogue stands still at rcpt until another relay has sent the mail, and goes on before that one has its
 // 250: exactly one of them may send.
 async function rivalTrial(t, prepare) {
-  const env = { LEADHOOK_TEST_HURRY: RIVAL_HURRY };
-  await t.start({ processes: 2, env });
-  const rival = await prepare(t, env);
+  await t.start({ processes: 2, env: PATIENT });
+  const rival = await prepare(t);
   let first, overtaken, over, isOver;
   const overtaking = new Promise((resolve) => { overtaken = resolve; });
   const end = new Promise((resolve) => { over = () => { isOver = true; resolve(); }; });
@@ -273,8 +277,8 @@ async function rivalTrial(t, prepare) {
 
 const RIVALS = [
   // A host that stood still for longer than its claim holds, as a suspended virtual machine does.
-  async (t, env) => {
-    const other = await t.addHost({ processes: 1, env });
+  async (t) => {
+    const other = await t.addHost({ processes: 1, env: PATIENT });
     let pid;
     return {
       async begin() {
