@@ -326,6 +326,7 @@ class Trial {
 
     if (this.smtp) {
       this.lookAtMails(this.smtp.mails.flatMap((mail) => mail.to.map((to) => [mail.parsed.messageId, to])), leads, [...waiting, ...parked], result);
+      problems.push(...this.lookAtCopies());
     } else if (this.host.options.maildir) {
       this.lookAtMails((await this.host.bench.mails()).map(({ parsed }) => [parsed.messageId, parsed.to.text]), leads, [...waiting, ...parked], result);
     }
@@ -333,6 +334,16 @@ class Trial {
     if (spooled) problems.push(`spooled: ${spooled} rows are left in the spool`);
     if (waiting.length) problems.push(...waiting.map((row) => `waits: ${row.rowKey} ${row.State} tries=${row.Tries} next=${row.NextTime} ${row.Error || ''}`));
     return result;
+  }
+
+  // Where a mail may be there twice, it is repeated at most twice, with the same bytes.
+  lookAtCopies() {
+    const problems = [];
+    for (const [mail, copies] of group(this.smtp.mails, (each) => `${each.parsed.messageId} ${each.to}`)) {
+      if (copies.length > 3) problems.push(`copies: ${mail} was sent ${copies.length} times`);
+      if (!copies.every((copy) => copy.raw.equals(copies[0].raw))) problems.push(`copies: those of ${mail} differ`);
+    }
+    return problems;
   }
 
   lookAtMails(pairs, leads, rows, result) {
@@ -414,4 +425,4 @@ function sharedCertificate() {
   return shared;
 }
 
-module.exports = { Trial, Host, TABLE, HURRY, pause };
+module.exports = { Trial, Host, group, TABLE, HURRY, pause };

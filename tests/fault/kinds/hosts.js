@@ -79,40 +79,42 @@ async function tlsFront(t, address, certificate) {
 const PROCESSES = 4;
 const HOUR_MS = 3600 * 1000;
 
-// What breaks in the middle.
-const BREAKS = [
-  {
-    name: 'the table is away for both',
-    async during(t) {
-      await t.table.kill();
-      return () => t.table.start();
-    },
+// What breaks in the middle; each gives what ends it.
+const OUTAGES = [
+  // The table is dead.
+  async (t) => {
+    await t.table.kill();
+    return () => t.table.start();
   },
-  {
-    name: 'one host has no network, then the other',
-    async during(t, networks) {
-      networks.cut(0);
-      return async () => {
-        networks.mend(0);
-        networks.cut(1);
-        await t.postBoth(t.leads(4));
-        networks.mend(1);
-      };
-    },
+  // The table hangs.
+  async (t) => {
+    t.table.freeze();
+    return async () => t.table.thaw();
   },
-  {
-    name: 'the table is away, and one host dies',
-    async during(t) {
-      await t.table.kill();
-      return async () => {
-        t.hosts[1].killAll();
-        await t.table.start();
-      };
-    },
+];
+// Here a reply of the SMTP server may be lost, or a process die before it has recorded one.
+const CUTS = [
+  // One host has no network, then the other.
+  async (t, networks) => {
+    networks.cut(0);
+    return async () => {
+      networks.mend(0);
+      networks.cut(1);
+      await t.postBoth(t.leads(4));
+      networks.mend(1);
+    };
+  },
+  // The table is dead, and then a host.
+  async (t) => {
+    await t.table.kill();
+    return async () => {
+      t.hosts[1].killAll();
+      await t.table.start();
+    };
   },
 ];
 
-async function twoHosts(t, number) {
+async function twoHosts(t, outage) {
   const networks = new Networks(t);
   const { address } = networks;
   await t.startServers({ smtpOptions: { host: address, tls: undefined } });
@@ -121,7 +123,7 @@ async function twoHosts(t, number) {
   for (const index of [0, 1]) {
     await t.addHost((host) => ({
       processes: PROCESSES,
-      env: { LEADHOOK_TEST_CLOCK_OFFSET_MS: String((index ? 1 : -1) * HOUR_MS / 2) },
+      env: { LEADHOOK_TEST_HURRY: '150', LEADHOOK_TEST_CLOCK_OFFSET_MS: String((index ? 1 : -1) * HOUR_MS / 2) },
       settings: {
         // Until a process has heard the service it goes by its host's clock: the window must be longer than the clocks
         // are apart.
@@ -138,7 +140,7 @@ async function twoHosts(t, number) {
   t.postBoth = (leads) => Promise.all(leads.flatMap((lead) => t.hosts.map((host) => t.postTo(host, lead))));
   const first = await t.postBoth(t.leads(10));
   const posting = t.postBoth(t.leads(10));
-  const mend = await BREAKS[number % BREAKS.length].during(t, networks);
+  const mend = await outage(t, networks);
   await Promise.all([posting, t.postBoth(t.leads(10))]);
   await mend();
   await t.recovered();
@@ -150,4 +152,5 @@ async function twoHosts(t, number) {
   }
 }
 
-module.exports = [{ name: 'two-hosts', variants: BREAKS.length, limit: 180000, trial: twoHosts }];
+const kind = (name, outages, more) => ({ name, variants: outages.length, share: 0.3, limit: 180000, trial: (t, number) => twoHosts(t, outages[number % outages.length]), ...more });
+module.exports = [kind('two-hosts', OUTAGES), kind('two-hosts-cut', CUTS, { mayDuplicateMails: true })];
