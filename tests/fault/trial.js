@@ -117,14 +117,16 @@ class Host {
   // SIGTERM to all; 0 when each ended with 0.
   async stopWorkers() { return this.supervisor.stop(); }
 
-  // Rows in its spool that are still to be copied; those of a damaged generation are not seen.
-  async spooled() {
-    const files = fs.readdirSync(this.bench.dir).filter((name) => /^spool\.db(\.\d+)?$/.test(name)).map(this.file);
-    const counts = await Promise.all(files.map((file) => new Promise((resolve) => {
-      execFile('sqlite3', ['-readonly', '-cmd', '.timeout 5000', file, "SELECT count(*) FROM entity WHERE partition_key IN ('spool', 'quarantine') AND row_key NOT LIKE '~%'"],
+  // Rows in its spool that are still to be copied; a generation that was left keeps what it had.
+  spooled() {
+    const { spool } = this.bench.settings;
+    if (!spool || !fs.existsSync(spool)) return 0;
+    let current = spool;
+    for (let number = 2; fs.existsSync(`${spool}.${number}`); number++) current = `${spool}.${number}`;
+    return new Promise((resolve) => {
+      execFile('sqlite3', ['-readonly', '-cmd', '.timeout 5000', current, "SELECT count(*) FROM entity WHERE partition_key IN ('spool', 'quarantine') AND row_key NOT LIKE '~%'"],
         (error, stdout) => resolve(error ? 0 : Number(stdout)));
-    })));
-    return counts.reduce((sum, each) => sum + each, 0);
+    });
   }
 
   // --- nginx

@@ -11,8 +11,10 @@ const { pause } = require('../trial.js');
 
 const TIMES = 3;           // damage is done in a trial
 const SENDERS = 4;
+const FIRST = 200;          // leads, before the first damage: then the log was copied into the database once
 const MOST_REFUSED = 0.1;  // of the answers, while the spool is being left
 const REPORT_MS = 30000;
+const OPERATOR = 'operator@example.com';
 
 const good = (answer) => answer.code >= 200 && answer.code < 300;
 const within = (limit) => Math.floor(Math.random() * limit);
@@ -45,63 +47,76 @@ function damage(folder, which) {
   return `${file.replace(/.*\//, '')} ${at}+${Math.min(bytes, room)}`;
 }
 
-// The ids of leads that were reported as lost.
-async function reported(t) {
-  const rows = await t.host.bench.leadctl('spool');
-  return new Set(rows.stdout.match(/\b[0-9a-f]{32}\b/g) || []);
-}
-function counted(t) {
-  return [...t.host.log().matchAll(/event=leads-lost count=(\d+)/g)].reduce((sum, [, count]) => sum + Number(count), 0);
+// What was reported of lost leads: to whom looks (their ids), in the log (their number), and by mail.
+async function reports(t) {
+  const { stdout } = await t.host.bench.leadctl('spool');
+  return {
+    ids: new Set([...stdout.matchAll(/^([0-9a-f]{32}) .* lead$/gm)].map(([, id]) => id)),
+    number: Number((/^lost +(\d+) by damage$/m.exec(stdout) || [])[1] || 0),
+    logged: [...t.host.log().matchAll(/event=leads-lost count=(\d+)/g)].reduce((sum, [, count]) => sum + Number(count), 0),
+    mailed: t.smtp.mails.some((mail) => mail.to.includes(OPERATOR) && /destroyed \d+ leads/.test(mail.parsed.text)),
+  };
 }
 
 module.exports = [
   {
     name: 'damage',
-    variants: 4,
+    variants: 8,
     async trial(t, number) {
       const which = [['rows'], ['log'], ['rows', 'log'], ['rows', 'log', 'ledger']][number % 4];
-      await t.start({ processes: 3, smtp: false });
+      const dies = number % 8 >= 4; // and who had the files open is killed: what only memory knew is gone
+      await t.start({ processes: 3, settings: { alarm_to: OPERATOR, mail_per_minute: 1 } }); // alarms have no such limit
       await t.table.kill();
-      const load = t.load({ senders: SENDERS, most: 800 });
+      const load = t.load({ senders: SENDERS, most: 1500 });
+      await L.until('leads that the log has passed on to the database', () => t.answers.length >= FIRST);
       const done = [];
       for (let i = 0; i < TIMES; i++) {
         const before = t.answers.length;
         await L.until('some more leads', () => t.answers.length >= before + 20 + within(60) && t.answers.filter(good).length > 0);
         done.push(damage(t.host.bench.dir, which));
         await pause(within(30));
+        if (dies) t.host.killAll();
       }
       const before = t.answers.length;
       await L.until('leads after the damage', () => t.answers.length >= before + 20);
       await load.stop();
-      t.damaged = done;
       const refused = t.answers.filter((answer) => answer.code === 503).length;
+      await t.host.ready();
       await L.until('leads after the damage', async () => (await t.post(t.leads(3))).every(good));
 
       // The table is back: all that was not destroyed gets there, and all that was is reported.
       await t.table.start();
       const ids = new Set(t.answers.filter(good).map((answer) => answer.id));
       const end = Date.now() + REPORT_MS;
-      let missing, told;
+      let missing, told, found;
       do {
         await pause(200);
+        found = await t.look();
         const stored = new Set((await t.rows()).filter(L.isLead).flatMap((row) => [row.DeliveryId, row.LastDeliveryId]));
         missing = [...ids].filter((id) => !stored.has(id));
-        told = await reported(t);
-      } while (Date.now() < end && (missing.some((id) => !told.has(id)) || counted(t) < missing.length || !/event=spool-drained/.test(t.host.log())));
+        told = await reports(t);
+      } while (Date.now() < end && (missing.some((id) => !told.ids.has(id)) || told.logged < missing.length || (missing.length && !told.mailed) || found.spooled));
 
-      const verdict = await t.judge();
-      const unreported = missing.filter((id) => !told.has(id));
-      verdict.problems = verdict.problems.filter((problem) => !problem.startsWith('lost'));
-      verdict.lost = unreported.length;
-      verdict.note = `damage (${done.join(', ')}) destroyed ${missing.length} of ${ids.size} acknowledged leads, ${counted(t)} were reported, ${refused} posts refused`;
+      assert.strictEqual(await t.host.stopWorkers(), 0, 'the stop');
+      const verdict = await t.look();
+      t.verdict = verdict;
+      // One that was killed while it reported does so again: then the log may count some of them twice, or not at all.
+      const unreported = missing.filter((id) => !told.ids.has(id));
+      const reported = dies ? Math.max(told.logged, told.number) : Math.min(told.logged, told.number);
+      // Other kinds look at mails of leads.
+      verdict.problems = verdict.problems.filter((problem) => !/^(lost|waits|unmailed)/.test(problem));
+      verdict.unmailed = 0;
+      verdict.lost = Math.max(0, missing.length - reported);
+      verdict.note = `damage (${done.join(', ')}) destroyed ${missing.length} of ${ids.size} acknowledged leads; the log reports ${told.logged}, leadctl spool ${told.number}; ${refused} posts were refused`;
       const problem = (text) => verdict.problems.push(`${text} (${verdict.note})`);
-      for (const id of unreported) problem(`lost and not reported: ${id}`);
-      for (const id of [...told].filter((each) => !missing.includes(each))) problem(`reported as lost, but ${ids.has(id) ? 'stored' : 'never acknowledged'}: ${id}`);
-      if (counted(t) !== missing.length) problem('the number reported in the log is another one');
-      const alarms = (await t.rows().catch(() => [])).filter((row) => row.partitionKey === 'alarms').map((row) => row.rowKey).join(' ');
-      if (missing.length && !alarms.includes('leads-lost')) problem(`no alarm of lost leads, only: ${alarms}`);
+      if (verdict.lost) problem('lost and not reported');
+      if (!dies && unreported.length) problem(`lost and not listed: ${unreported.length}`);
+      // Noted as arrived by a process that was killed before it answered: in doubt it is reported.
+      for (const id of [...told.ids].filter((each) => !missing.includes(each) && !(dies && !ids.has(each))).slice(0, 5)) problem(`reported as lost, but ${ids.has(id) ? 'stored' : 'never acknowledged'}: ${id}`);
+      if (!dies && told.logged > missing.length) problem('the log reports too many');
+      if (missing.length && !told.mailed) problem('the operator has no mail of it');
       if (refused > 10 + MOST_REFUSED * t.answers.length) problem(`${refused} of ${t.answers.length} posts were refused`);
-      const crashes = t.host.ends().filter(([how, status]) => how === 'signal' || status !== 0);
+      const crashes = t.host.ends().filter(([how, status]) => (how === 'signal' ? !dies || status !== 9 : status !== 0));
       assert.deepStrictEqual(crashes, [], 'processes that ended by themselves');
     },
   },
