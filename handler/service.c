@@ -94,24 +94,13 @@ enum status service_open_store(void *context, struct store **store, struct fail 
 
 /* --- reload ------------------------------------------------------------------------------------------------- */
 
-static enum status read_account(struct secret *connection, struct table_account *account, struct fail *why)
-{
-    struct buf text = BUF_INIT(LIMIT_CONFIG_FILE_BYTES);
-    unsigned int version;
-    enum status status = secret_copy(connection, &text, &version, why);
-    if (status == ST_OK)
-        status = table_account_parse(buf_span(&text), account, why);
-    buf_release_secret(&text);
-    return status;
-}
-
 /* Another account is another store: mails that wait and offers that are known are of the old one. */
-static enum status check_same_account(struct secret *now, struct secret *fresh, struct fail *why)
+static enum status check_same_account(struct span now, struct span fresh, struct fail *why)
 {
     struct table_account a = {0}, b = {0};
-    enum status status = read_account(now, &a, why);
+    enum status status = table_account_parse(now, &a, why);
     if (status == ST_OK)
-        status = read_account(fresh, &b, why);
+        status = table_account_parse(fresh, &b, why);
     if (status == ST_OK && !table_account_is_same(&a, &b))
         status = fail_set(why, ST_INVALID, 0, "table_connection has another endpoint: restart for that");
     table_account_release(&a);
@@ -131,6 +120,24 @@ static enum status try_connection(const struct config *fresh, struct fail *why)
     return status == ST_DENIED ? status : ST_OK;
 }
 
+/* A connection string that has not changed is not judged: it may be the service that is in trouble. */
+static enum status check_connection(const struct config *now, const struct config *fresh, struct fail *why)
+{
+    struct buf now_text = BUF_INIT(LIMIT_CONFIG_FILE_BYTES), fresh_text = BUF_INIT(LIMIT_CONFIG_FILE_BYTES);
+    unsigned int version;
+    enum status status = secret_copy(now->connection, &now_text, &version, why);
+    if (status == ST_OK)
+        status = secret_copy(fresh->connection, &fresh_text, &version, why);
+    if (status == ST_OK && !span_eq(buf_span(&now_text), buf_span(&fresh_text))) {
+        status = check_same_account(buf_span(&now_text), buf_span(&fresh_text), why);
+        if (status == ST_OK)
+            status = try_connection(fresh, why);
+    }
+    buf_release_secret(&now_text);
+    buf_release_secret(&fresh_text);
+    return status;
+}
+
 /* What was not there at the start has nobody who follows it. */
 static enum status check_presence(const char *name, const struct secret *now, const struct secret *fresh,
                                   struct fail *why)
@@ -148,11 +155,8 @@ static enum status check_secrets(const struct config *now, const struct config *
         status = check_presence("mail_password", now->password, fresh->password, why);
     if (status == ST_OK && !span_eq(span_of(now->mail_user), span_of(fresh->mail_user)))
         status = fail_set(why, ST_INVALID, 0, "mail_user has changed with the password: restart for that");
-    if (status == ST_OK && !now->sqlite_path && !fresh->sqlite_path) {
-        status = check_same_account(now->connection, fresh->connection, why);
-        if (status == ST_OK)
-            status = try_connection(fresh, why);
-    }
+    if (status == ST_OK && !now->sqlite_path && !fresh->sqlite_path)
+        status = check_connection(now, fresh, why);
     return status;
 }
 

@@ -152,6 +152,20 @@ test("the table's credentials: every connection goes over to the new ones, under
   assert.ok(!bench.leadhook.output().includes('sig='));
 });
 
+test('keys can be reloaded while the Table service refuses everybody', async (t) => {
+  const bench = new L.Bench(t);
+  const azurite = await L.startAzurite(bench);
+  const proxy = await L.startProxy(bench, azurite.port);
+  bench.configure({ store: 'table', table_connection_file: bench.write('connection', L.connectionString(proxy.port)) });
+  await bench.startNginx();
+  await bench.startLeadhook();
+  proxy.fault = () => ({ status: 403, headers: { 'Content-Type': 'application/json' }, body: '{"odata.error":{"code":"AuthorizationFailure","message":{"value":"firewall"}}}' });
+  bench.write('keys', `next ${NEXT}\n`);
+  await reload(bench);
+  proxy.fault = () => undefined;
+  assert.strictEqual((await bench.post(L.lead(), { key: NEXT })).code, 200);
+});
+
 test("the mail's password: a pause for the old one ends with the new one, and nothing is lost", async (t) => {
   const bench = new L.Bench(t);
   const smtp = await L.startSmtp(bench);
