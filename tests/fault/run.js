@@ -7,7 +7,7 @@
 //   TRIAL=k       only number k of each of them
 //   JOBS=N        trials at the same time (default: 4)
 //
-// Prints one line per kind: kind trials acked lost duplicate_rows duplicate_mails unmailed, then their sum, and
+// Prints one line per kind: kind trials acked lost duplicate_rows duplicate_mails unmailed seconds, then their sum, and
 // "N passed, M failed" by kinds.
 'use strict';
 
@@ -112,14 +112,16 @@ async function main() {
   const kinds = chosen(allKinds(), process.env.KINDS);
   const trials = plan(kinds, Number(process.env.TRIALS || 0)).flatMap(({ kind, trials: count }) =>
     (process.env.TRIAL ? [Number(process.env.TRIAL)] : Array.from({ length: count }, (_, number) => number)).map((number) => ({ kind, number })));
-  const sums = new Map(kinds.map((kind) => [kind.name, { trials: 0, failed: 0, ...Object.fromEntries(COUNTED.map((name) => [name, 0])) }]));
+  const sums = new Map(kinds.map((kind) => [kind.name, { trials: 0, failed: 0, seconds: 0, ...Object.fromEntries(COUNTED.map((name) => [name, 0])) }]));
   const queue = trials.filter(({ kind }) => !kind.alone);
   const alone = trials.filter(({ kind }) => kind.alone);
   const begin = Date.now();
 
   const count = async (maker, { kind, number }) => {
+    const start = Date.now();
     const result = await maker.run(kind, number);
     const sum = sums.get(kind.name);
+    sum.seconds += (Date.now() - start) / 1000;
     sum.trials++;
     sum.failed += result.failed;
     for (const name of COUNTED) sum[name] += result[name] || 0;
@@ -129,9 +131,9 @@ async function main() {
   for (const each of alone) await count(makers[0], each);
   for (const maker of makers) maker.stop();
 
-  const total = { trials: 0, ...Object.fromEntries(COUNTED.map((name) => [name, 0])) };
+  const total = { trials: 0, ...Object.fromEntries(COUNTED.map((name) => [name, 0])), seconds: 0 };
   for (const sum of sums.values()) for (const name of Object.keys(total)) total[name] += sum[name];
-  const table = [['kind', ...Object.keys(total)], ...[...sums, ['all', total]].map(([name, sum]) => [name, ...Object.keys(total).map((each) => String(sum[each]))])];
+  const table = [['kind', ...Object.keys(total)], ...[...sums, ['all', total]].map(([name, sum]) => [name, ...Object.keys(total).map((each) => String(Math.round(sum[each])))])];
   const widths = table[0].map((_, column) => Math.max(...table.map((line) => line[column].length)));
   for (const line of table) console.log(line.map((cell, column) => (column ? cell.padStart(widths[column]) : cell.padEnd(widths[column]))).join('  '));
   const failed = [...sums.values()].filter((sum) => sum.failed).length;

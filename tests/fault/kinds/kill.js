@@ -60,7 +60,7 @@ async function killAtCall(t, number) {
   const step = Math.floor(number / CALLS.length);
   const k = 1 + (step < most ? Math.floor(most * ((step * 0.6180339887) % 1)) : (step - most) % most);
   await postOn(t, on, `${call}:kill:${k}`);
-  // A process that is killed between the 250 and its record has no other choice than to send again; see mayDuplicateMails.
+  await t.recovered(); // by then the supervisor has seen it, too
   const kills = t.host.ends().filter(([how, what]) => how === 'signal' && what === 9).length;
   // How many calls there are differs from run to run, as leads meet in transactions: it need not come to the k-th.
   if (kills === 0 && k === 1) throw new Error(`the ${k}th ${name} of about ${most} did not happen`);
