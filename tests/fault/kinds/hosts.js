@@ -7,6 +7,7 @@ const fs = require('node:fs');
 const net = require('node:net');
 const tls = require('node:tls');
 const L = require('../../system/lib.js');
+const { pause } = require('../trial.js');
 
 function run(...command) {
   const result = spawnSync(command[0], command.slice(1), { encoding: 'utf8' });
@@ -138,6 +139,7 @@ async function twoHosts(t, outage) {
 
   // The same leads come to both: a sender that got no answer tries elsewhere.
   t.postBoth = (leads) => Promise.all(leads.flatMap((lead) => t.hosts.map((host) => t.postTo(host, lead))));
+  t.smtp.fault({ rcpt: () => pause(50) }); // long enough for the other host to see a mail claimed
   const first = await t.postBoth(t.leads(10));
   const posting = t.postBoth(t.leads(10));
   const mend = await outage(t, networks);
@@ -149,6 +151,9 @@ async function twoHosts(t, outage) {
   await t.judge();
   for (const answer of [...first, ...last]) {
     if (answer.code >= 300) t.verdict.problems.push(`answer: ${answer.code} while nothing was broken`);
+  }
+  for (const host of t.hosts) {
+    if (OUTAGES.includes(outage) && /event=mail-fence-failed .*status=changed/.test(host.log())) t.verdict.problems.push(`log: ${host.name} had a mail taken from it`);
   }
 }
 
