@@ -140,11 +140,16 @@ static void wait_for_hint(const struct relay *r, int64_t wait_ms)
     (void)poll(fds, 2, (int)wait_ms); /* an error is like a time-out: look around */
 }
 
-/* Works through the partitions that hints name; a blank one ends a pause and means all. *all: so many came that some may be missing. */
-static enum status pass_hints(struct mailer *mailer, const struct relay_socket *socket, bool *all,
+/* What hints have asked for beyond the partitions that they name. */
+struct asked {
+    bool recent; /* so many came that some may be missing */
+    bool all;    /* a blank one: a person has put something right */
+};
+
+/* Works through the partitions that hints name. */
+static enum status pass_hints(struct mailer *mailer, const struct relay_socket *socket, struct asked *asked,
                               struct fail *why)
 {
-    bool resume = false;
     char names[HINTS_AT_ONCE][LIMIT_PARTITION_KEY_BYTES + 1];
     size_t count = 0, taken = 0;
     while (taken < HINTS_AT_ONCE && relay_socket_take(socket, names[count])) {
@@ -154,11 +159,11 @@ static enum status pass_hints(struct mailer *mailer, const struct relay_socket *
         count += same == count ? 1 : 0;
         taken++;
     }
+    *asked = (struct asked){.recent = taken >= HINTS_SUSPICIOUS};
     for (size_t i = 0; i < count; i++)
-        resume = resume || names[i][0] == '\0';
-    if (resume)
+        asked->all = asked->all || names[i][0] == '\0';
+    if (asked->all)
         mailer_resume(mailer);
-    *all = taken >= HINTS_SUSPICIOUS || resume;
     enum status status = ST_OK;
     for (size_t i = 0; i < count && status == ST_OK; i++) {
         if (names[i][0] != '\0')
@@ -172,11 +177,11 @@ static enum status mail(struct relay *r, struct store *store, struct mailer *mai
     int64_t passed_ms = 0, all_passed_ms = 0; /* monotonic; 0: not yet */
     while (!atomic_load(&r->stop)) {
         int64_t now = clock_monotonic_ms();
-        bool many = false;
-        enum status status = pass_hints(mailer, &r->socket, &many, why);
-        if (status == ST_OK && (many || passed_ms == 0 || now - passed_ms >= pass_interval_ms() ||
-                                mailer_due_in_ms(mailer) == 0)) {
-            bool all = all_passed_ms == 0 || now - all_passed_ms >= CLOCK_DAY_MS;
+        struct asked asked;
+        enum status status = pass_hints(mailer, &r->socket, &asked, why);
+        bool all = asked.all || all_passed_ms == 0 || now - all_passed_ms >= CLOCK_DAY_MS;
+        if (status == ST_OK &&
+            (all || asked.recent || now - passed_ms >= pass_interval_ms() || mailer_due_in_ms(mailer) == 0)) {
             mailer_forget_due(mailer);
             status = pass_offers(mailer, store, all ? 0 : store_now_ms(store) - RECENT_MS, &r->stop, why);
             if (status == ST_OK) {
