@@ -13,7 +13,7 @@ const F = require('../cases/fastcgi.js');
 const { test } = L;
 const leadhook = path.join(L.build, 'leadhook');
 const WAIT_STOP_MS = 20000; // lib/base/limits.h
-const SENDERS = 12;
+const SENDERS = 8;
 
 // Posts all the time until `stop` is called; that gives what was sent, with the answers.
 function load(bench) {
@@ -45,7 +45,7 @@ async function assertNothingFailed(bench, steady, restarts) {
   assert.deepStrictEqual(sent.filter(({ answer }) => answer.code !== 200).map(({ answer }) => `${answer.code} ${answer.text}`), []);
   assertStoredOnce(bench, sent);
   assert.ok(restarts >= 4);
-  await L.until('the mails', () => bench.maildir().length === sent.length);
+  await L.until('the mails', () => bench.maildir().length === sent.length, 110000); // under the sanitizers they fall far behind the leads
 }
 
 // leadhook without a socket of its own.
@@ -220,7 +220,7 @@ test('restarts with a socket of its own: 200 or 503 with Retry-After and nothing
 
 test('SIGTERM under load, seen from the socket: whoever could connect is answered, and the end comes in time although peers hang', async (t) => {
   const bench = new L.Bench(t);
-  bench.configure({ threads: 12 });
+  bench.configure({ threads: 12 }); // some for those that hang
   await bench.startLeadhook();
   const hanging = await Promise.all([0, 4, 30].map((bytes) =>
     F.hold(bench.settings.listen, F.request(F.parameters(L.KEY, 'x'), 'x').subarray(0, bytes))));
