@@ -69,11 +69,10 @@ static void raise_alarm(struct drain *d, struct store *store, enum alarm alarm, 
 
 /* --- damage -------------------------------------------------------------------------------------------------- */
 
-static void report_lost(struct drain *d, uint64_t lost)
+static void report_lost(void *context, uint64_t lost)
 {
+    struct drain *d = context;
     char text[LIMIT_ALARM_TEXT_BYTES];
-    if (lost == 0)
-        return;
     log_event(LOG_LEVEL_ERROR, "leads-lost", "count=%llu", (unsigned long long)lost);
     (void)snprintf(
         text, sizeof text,
@@ -96,11 +95,11 @@ static enum status open_current(struct drain *d, struct fail *why)
     enum status status = spool_open_current(d->spool, &d->current, &d->generation, why);
     if (status != ST_OK)
         return status;
-    uint64_t rescued = 0, lost = 0;
-    status = spool_salvage(d->spool, d->current, d->generation, &rescued, &lost, why);
+    uint64_t rescued = 0;
+    const struct spool_report report = {report_lost, d};
+    status = spool_salvage(d->spool, d->current, d->generation, &rescued, &report, why);
     if (rescued > 0)
         log_event(LOG_LEVEL_WARNING, "spool-salvaged", "rescued=%llu", (unsigned long long)rescued);
-    report_lost(d, lost);
     return status;
 }
 
@@ -394,14 +393,13 @@ static enum status drain_quarantined(struct page_work *w, struct fail *why)
 /* How many rows wait; an empty spool is compared with its ledger, once. */
 static enum status look_at_rest(struct drain *d, uint64_t *left, struct fail *why)
 {
-    uint64_t lost = 0;
+    const struct spool_report report = {report_lost, d};
     enum status status = spool_count(d->current, left, why);
     if (status != ST_OK || *left > 0)
         return status;
     if (!d->audited) {
-        status = spool_audit(d->spool, d->current, &lost, why);
+        status = spool_audit(d->spool, d->current, &report, why);
         d->audited = status == ST_OK;
-        report_lost(d, lost);
     }
     if (status == ST_OK && d->was_spooling && !breaker_is_open(d->spool)) {
         d->was_spooling = false;

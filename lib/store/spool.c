@@ -723,40 +723,83 @@ out:
     return status;
 }
 
-/* Notes rows that were destroyed, where `leadctl spool` finds them, and that they are no longer expected. */
-static enum status note_lost(struct spool *s, struct store *current, const struct ledger_entry *entry,
-                             struct fail *why)
+/* Lists rows that were destroyed where `leadctl spool` finds them; some may be listed already. */
+static enum status list_lost(struct store *current, const struct ledger_entry *entries, size_t count,
+                             struct arena *arena, struct fail *why)
 {
-    struct arena arena = ARENA_INIT(LIMIT_SECRET_FILE_BYTES);
-    struct operation lost = {.kind = OPERATION_INSERT};
-    size_t failed;
-    enum status status = ST_NOMEM;
-    if (row_of_lost(&lost.entity, entry->key, entry->kind == LEDGER_LEAD, &arena))
-        status = store_transact(current, TABLE_OPS, &lost, 1, clock_monotonic_ms() + SALVAGE_WAIT_MS, &failed,
-                                why);
-    if (status == ST_OK || status == ST_EXISTS)
-        status = ledger_note(s->ledger, LEDGER_LOST, entry->kind, &entry->key, 1, why);
-    arena_release(&arena);
+    struct operation operations[LIMIT_BATCH_OPERATIONS];
+    size_t failed = NO_INDEX;
+    enum status status = ST_OK;
+    for (size_t i = 0; i < count; i++) {
+        operations[i] = (struct operation){.kind = OPERATION_INSERT};
+        if (!row_of_lost(&operations[i].entity, entries[i].key, entries[i].kind == LEDGER_LEAD, arena))
+            return fail_set(why, ST_NOMEM, 0, "no memory to list lost leads");
+    }
+    while (status == ST_OK && count > 0) {
+        status = store_transact(current, TABLE_OPS, operations, count, clock_monotonic_ms() + SALVAGE_WAIT_MS,
+                                &failed, why);
+        if (status != ST_EXISTS || failed >= count)
+            break;
+        operations[failed] = operations[--count];
+        status = ST_OK;
+    }
     return status;
 }
 
-/* Compares the ledger with the current generation. */
-static enum status find_lost(struct spool *s, struct store *current, uint64_t *lost, struct fail *why)
+/* They are no longer expected. */
+static enum status settle_lost(struct spool *s, const struct ledger_entry *entries, size_t count,
+                               struct fail *why)
 {
-    struct arena list = ARENA_INIT(s->max_bytes), arena = ARENA_INIT(LIMIT_COMMIT_ARENA);
-    struct ledger_entry *entries;
-    size_t count;
-    enum status status = ledger_outstanding(s->ledger, &list, &entries, &count, why);
+    struct span keys[LIMIT_BATCH_OPERATIONS];
+    enum status status = ST_OK;
+    for (size_t i = 0, same; i < count && status == ST_OK; i += same) {
+        for (same = 0;
+             same < LIMIT_BATCH_OPERATIONS && i + same < count && entries[i + same].kind == entries[i].kind;
+             same++)
+            keys[same] = entries[i + same].key;
+        status = ledger_note(s->ledger, LEDGER_LOST, entries[i].kind, keys, same, why);
+    }
+    return status;
+}
+
+/* The entries whose rows are not there come first; *lost is their number. */
+static enum status sort_out_lost(struct store *current, struct ledger_entry *entries, size_t count,
+                                 size_t *lost, struct arena *arena, struct fail *why)
+{
+    enum status status = ST_OK;
+    *lost = 0;
     for (size_t i = 0; i < count && status == ST_OK; i++) {
         struct entity *row = NULL;
         status =
             store_get_many(current, table_of(entries[i].kind), partition_of(entries[i].kind), &entries[i].key,
-                           1, NULL, clock_monotonic_ms() + SALVAGE_WAIT_MS, &arena, &row, why);
-        if (status == ST_OK && !row) {
-            status = note_lost(s, current, &entries[i], why);
-            *lost += status == ST_OK ? 1 : 0;
-        }
+                           1, NULL, clock_monotonic_ms() + SALVAGE_WAIT_MS, arena, &row, why);
+        if (status == ST_OK && !row)
+            entries[(*lost)++] = entries[i];
+        arena_reset(arena);
+    }
+    return status;
+}
+
+/* Compares the ledger with the current generation.  What is lost is settled only
+ * after it was reported: a process that is killed here has another report it. */
+static enum status find_lost(struct spool *s, struct store *current, const struct spool_report *report,
+                             struct fail *why)
+{
+    struct arena list = ARENA_INIT(s->max_bytes), arena = ARENA_INIT(LIMIT_COMMIT_ARENA);
+    struct ledger_entry *entries;
+    size_t count, lost = 0;
+    enum status status = ledger_outstanding(s->ledger, &list, &entries, &count, why);
+    if (status == ST_OK)
+        status = sort_out_lost(current, entries, count, &lost, &arena, why);
+    for (size_t i = 0; i < lost && status == ST_OK; i += LIMIT_BATCH_OPERATIONS) {
+        size_t left = lost - i;
+        status = list_lost(current, entries + i,
+                           left < LIMIT_BATCH_OPERATIONS ? left : LIMIT_BATCH_OPERATIONS, &arena, why);
         arena_reset(&arena);
+    }
+    if (status == ST_OK && lost > 0) {
+        report->lost(report->context, lost);
+        status = settle_lost(s, entries, lost, why);
     }
     arena_release(&arena);
     arena_release(&list);
@@ -764,14 +807,14 @@ static enum status find_lost(struct spool *s, struct store *current, uint64_t *l
 }
 
 enum status spool_salvage(struct spool *spool, struct store *current, unsigned int generation,
-                          uint64_t *rescued, uint64_t *lost, struct fail *why)
+                          uint64_t *rescued, const struct spool_report *report, struct fail *why)
 {
     unsigned int lowest, newest;
     enum status status = find_generations(spool->path, &lowest, &newest, why);
     for (unsigned int g = lowest; status == ST_OK && g < generation; g++)
         status = salvage_one(spool, g, current, rescued, why);
     if (status == ST_OK)
-        status = find_lost(spool, current, lost, why);
+        status = find_lost(spool, current, report, why);
     return status;
 }
 
@@ -801,10 +844,11 @@ static bool is_empty(void *context)
     return spool_count(context, &rows, NULL) == ST_OK && rows == 0;
 }
 
-enum status spool_audit(struct spool *spool, struct store *current, uint64_t *lost, struct fail *why)
+enum status spool_audit(struct spool *spool, struct store *current, const struct spool_report *report,
+                        struct fail *why)
 {
     uint64_t unused = 0;
-    enum status status = find_lost(spool, current, lost, why);
+    enum status status = find_lost(spool, current, report, why);
     if (status == ST_OK)
         status = sqlite_store_free_bytes(current, &unused, why);
     if (status == ST_OK) {

@@ -96,16 +96,22 @@ MUST_CHECK enum status spool_remove(struct spool *spool, struct store *current, 
                                     const struct entity *rows, size_t count, int64_t deadline_ms,
                                     struct fail *why);
 
+/* Told how many rows were destroyed; after a kill the same ones may be told again. */
+struct spool_report {
+    void (*lost)(void *context, uint64_t rows);
+    void *context;
+};
+
 /* Goes through the generations before `current` that were not gone through yet:
  * copies what can be read into it.  Then compares the current one with the
- * ledger; what has arrived, has not departed and is not there is lost: noted in
- * the partition LOST_PARTITION and given out in *lost (added up). */
+ * ledger; what has arrived, has not departed and is not there is lost: listed in
+ * the partition LOST_PARTITION and reported. */
 MUST_CHECK enum status spool_salvage(struct spool *spool, struct store *current, unsigned int generation,
-                                     uint64_t *rescued, uint64_t *lost, struct fail *why);
+                                     uint64_t *rescued, const struct spool_report *report, struct fail *why);
 
 /* The comparison alone, for a spool that has become empty; clears the ledger and shrinks the files. */
-MUST_CHECK enum status spool_audit(struct spool *spool, struct store *current, uint64_t *lost,
-                                   struct fail *why);
+MUST_CHECK enum status spool_audit(struct spool *spool, struct store *current,
+                                   const struct spool_report *report, struct fail *why);
 
 /* What `leadctl status` and `leadctl spool` show. */
 struct spool_state {
