@@ -264,22 +264,6 @@ static int64_t spool_deadline(void)
     return clock_monotonic_ms() + WAIT_SPOOL_MS;
 }
 
-/* What the store did not take goes into the spool; a spool that does not take it either says so in each lead. */
-static void spool_rest(struct connection *own, struct spool *spool, struct lead_write **leads, size_t count)
-{
-    struct lead_write *rest[LIMIT_BATCH_OPERATIONS];
-    size_t rest_count = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (leads[i]->status != ST_OK && leads[i]->status != ST_REFUSED)
-            rest[rest_count++] = leads[i];
-    }
-    if (rest_count == 0)
-        return;
-    spool_put_leads(spool, rest, rest_count, spool_deadline());
-    if (rest[0]->status != ST_OK)
-        raise_alarm(own, spool, ALARM_SPOOL_FULL, rest[0]->why.text); /* the quota leaves room for it */
-}
-
 /* Through the store; what the attempt has taught about it goes to the breaker. */
 static void try_store(struct connection *own, struct spool *spool, enum breaker_way way,
                       struct lead_write **leads, size_t count, int64_t deadline_ms)
@@ -313,6 +297,26 @@ static void try_store(struct connection *own, struct spool *spool, enum breaker_
     }
 }
 
+/* What the store did not take goes into the spool.  When that fails while the breaker had the store passed over,
+ * asking it all the same is better than refusing; what neither takes says so in each lead. */
+static void spool_rest(struct connection *own, struct spool *spool, enum breaker_way way,
+                       struct lead_write **leads, size_t count, int64_t deadline_ms)
+{
+    struct lead_write *rest[LIMIT_BATCH_OPERATIONS];
+    size_t rest_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (leads[i]->status != ST_OK && leads[i]->status != ST_REFUSED)
+            rest[rest_count++] = leads[i];
+    }
+    if (rest_count == 0)
+        return;
+    spool_put_leads(spool, rest, rest_count, spool_deadline());
+    if (rest[0]->status != ST_OK && way == BREAKER_OPEN && has_time(own->committer, deadline_ms))
+        try_store(own, spool, way, rest, rest_count, deadline_ms);
+    if (rest[0]->status != ST_OK)
+        raise_alarm(own, spool, ALARM_SPOOL_FULL, rest[0]->why.text); /* the quota leaves room for it */
+}
+
 static void store_leads(struct connection *own, struct job **jobs, size_t count, int64_t deadline_ms)
 {
     struct committer *c = own->committer;
@@ -329,7 +333,7 @@ static void store_leads(struct connection *own, struct job **jobs, size_t count,
     if (c->options.on_commit)
         c->options.on_commit(c->options.context, count, leads[0]->status);
     if (spool)
-        spool_rest(own, spool, leads, count);
+        spool_rest(own, spool, way, leads, count, deadline_ms);
     for (size_t i = 0; !spool && c->options.spool.path && i < count; i++) {
         if (leads[i]->status != ST_OK && leads[i]->status != ST_REFUSED)
             fail_prefix(&leads[i]->why, "%s; and", no_spool.text);

@@ -429,23 +429,24 @@ static enum status read_breaker(struct spool *s, struct arena *arena, struct ent
     return status;
 }
 
-/* false: somebody else has written it since it was read, or it cannot be written. */
-static bool write_breaker(struct spool *s, const struct entity *old, const struct breaker *b,
-                          struct arena *arena)
+/* ST_EXISTS, ST_CHANGED: somebody else has written it since it was read. */
+static enum status write_breaker(struct spool *s, const struct entity *old, const struct breaker *b,
+                                 struct arena *arena)
 {
     struct operation operation = {.kind = old ? OPERATION_MERGE : OPERATION_INSERT};
     size_t failed;
     if (!row_of_breaker(&operation.entity, b, arena))
-        return false;
+        return ST_NOMEM;
     if (old)
         operation.entity.etag = old->etag;
-    if (store_transact(s->store, TABLE_OPS, &operation, 1, clock_monotonic_ms() + WAIT_SQLITE_BUSY_MS,
-                       &failed, NULL) != ST_OK)
-        return false;
-    s->failures = b->failures;
-    s->probe_ms = b->probe_ms;
-    s->breaker_read_ms = clock_monotonic_ms();
-    return true;
+    enum status status = store_transact(s->store, TABLE_OPS, &operation, 1,
+                                        clock_monotonic_ms() + WAIT_SQLITE_BUSY_MS, &failed, NULL);
+    if (status == ST_OK) {
+        s->failures = b->failures;
+        s->probe_ms = b->probe_ms;
+        s->breaker_read_ms = clock_monotonic_ms();
+    }
+    return status;
 }
 
 /* A host clock that was set back must not keep the breaker open for longer than it can ever be. */
@@ -476,8 +477,11 @@ enum breaker_way breaker_way(struct spool *spool)
         struct breaker b = breaker_of_row(row);
         way = BREAKER_OPEN;
         b.probe_ms = clock_wall_ms() + BREAKER_CLAIM_MS;
-        if (is_probe_due(spool) && write_breaker(spool, row, &b, &arena))
+        enum status status = is_probe_due(spool) ? write_breaker(spool, row, &b, &arena) : ST_AGAIN;
+        if (status == ST_OK)
             way = BREAKER_PROBE;
+        else if (status == ST_IO) /* a full disk: nobody could ever claim the probe, or close it */
+            way = BREAKER_CLOSED;
     }
     (void)pthread_mutex_unlock(&spool->mutex);
     arena_release(&arena);
@@ -529,7 +533,7 @@ bool breaker_failed(struct spool *spool, enum breaker_way way, const struct fail
             b.failures += b.failures < INT32_MAX ? 1 : 0;
             b.probe_ms = now + breaker_wait_ms(b.failures, why->retry_after_s);
             b.reason = span_of(why->text);
-            opened = write_breaker(spool, row, &b, &arena) && opened;
+            opened = write_breaker(spool, row, &b, &arena) == ST_OK && opened;
         }
     }
     (void)pthread_mutex_unlock(&spool->mutex);
@@ -545,7 +549,7 @@ bool breaker_worked(struct spool *spool)
     (void)pthread_mutex_lock(&spool->mutex);
     if (spool->failures > 0 && read_breaker(spool, &arena, &row) == ST_OK && row && spool->failures > 0) {
         struct breaker b = {0};
-        closed = write_breaker(spool, row, &b, &arena);
+        closed = write_breaker(spool, row, &b, &arena) == ST_OK;
     }
     (void)pthread_mutex_unlock(&spool->mutex);
     arena_release(&arena);

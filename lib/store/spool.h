@@ -58,7 +58,8 @@ enum breaker_way {
     BREAKER_OPEN    /* do not ask: it is known to be down */
 };
 
-/* Reads the spool at most ten times a second while the breaker is closed; an unreadable one is closed. */
+/* Reads the spool at most ten times a second while the breaker is closed; one that cannot be
+ * read, or not be written when the probe is due, is closed. */
 enum breaker_way breaker_way(struct spool *spool);
 
 /* The same without a claim to be the one who probes. */
