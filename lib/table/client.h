@@ -7,10 +7,10 @@
  * Statuses: ST_AGAIN when certainly nothing was written (no connection, 429,
  * 503 ServerBusy), ST_UNKNOWN when it may have been (timeout or loss after
  * sending, 500, 502, 504, 408, an answer that cannot be understood), ST_DENIED
- * for credentials, rights, firewalls, clocks, certificates and wrong endpoints
- * (the text says which and what to do), ST_REFUSED when the service refuses the
- * request as a whole for good, ST_INVALID or ST_TOO_LARGE with *failed for a
- * fault of one member, ST_BUG for operations that break the rules below.
+ * for credentials, rights, firewalls, clocks, certificates, wrong endpoints and
+ * whatever else refuses requests as a whole (the text says which and what to
+ * do), ST_INVALID or ST_TOO_LARGE with *failed for a fault of one member, ST_BUG
+ * for operations that break the rules below.
  * why->peer is the HTTP status, why->retry_after_s what the service asked for.
  */
 #ifndef LEAD_TABLE_CLIENT_H

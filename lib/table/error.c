@@ -16,7 +16,8 @@ struct rule {
     const char *advice; /* NULL: the code says it */
 };
 
-#define RIGHTS "the SAS lacks a right: read, add, update and delete on both tables, create unless they exist"
+#define NOT_OURS "refused as a whole: check the table endpoint and what stands before it"
+#define RIGHTS   "the SAS lacks a right: read, add, update and delete on both tables, create unless they exist"
 
 /* ST_INVALID and ST_TOO_LARGE stand for faults of the operation itself: another one may well be taken. */
 static const struct rule RULES[] = {
@@ -78,19 +79,22 @@ static const struct rule RULES[] = {
     {NULL, 412, ST_CHANGED, "the row was changed by someone else"},
     {NULL, 413, ST_TOO_LARGE, NULL},
     {NULL, 429, ST_AGAIN, "the service throttles this account"},
-    {NULL, 501, ST_REFUSED, NULL},
-    {NULL, 505, ST_REFUSED, NULL},
+    {NULL, 501, ST_DENIED, NOT_OURS},
+    {NULL, 505, ST_DENIED, NOT_OURS},
 };
 
 /* Codes that are not in the list.  A member's unknown 400 is taken for its own fault, so that it does not
- * keep the others out; one of the whole request concerns them all. */
+ * keep the others out.  What refuses whole requests (a gateway, a wrong endpoint) says nothing about the leads
+ * in them, which may well be taken when a person has acted. */
 static struct rule rule_for_class(const struct table_error *error)
 {
     switch (error->http_code / 100) {
     case 3:
         return (struct rule){.status = ST_DENIED, .advice = "redirected elsewhere: check the table endpoint"};
     case 4:
-        return (struct rule){.status = error->is_member && error->http_code == 400 ? ST_INVALID : ST_REFUSED};
+        if (error->is_member && error->http_code == 400)
+            return (struct rule){.status = ST_INVALID};
+        return (struct rule){.status = ST_DENIED, .advice = NOT_OURS};
     default:
         return (struct rule){.status = ST_UNKNOWN, .advice = "the service or something before it failed"};
     }

@@ -31,6 +31,7 @@ const REFUSALS = {
   'answers 500': { status: 500, body: '' },
   'throttles': { status: 503, headers: { 'Retry-After': '1', 'Content-Type': 'application/json' }, body: '{"odata.error":{"code":"ServerBusy","message":{"value":"x"}}}' },
   'refuses our credentials': { status: 403, headers: { 'Content-Type': 'application/json' }, body: '{"odata.error":{"code":"AuthenticationFailed","message":{"value":"x"}}}' },
+  'is behind something that refuses everything': { status: 405, headers: { 'Content-Type': 'text/html' }, body: '<html>' },
   'is not there': 'drop-before',
 };
 
