@@ -264,6 +264,35 @@ static int64_t spool_deadline(void)
     return clock_monotonic_ms() + WAIT_SPOOL_MS;
 }
 
+/* What an attempt has taught about the store; without a spool nobody has to know. */
+static void note_failed(struct connection *own, struct spool *spool, enum breaker_way way,
+                        const struct fail *why)
+{
+    const struct committer_options *options = &own->committer->options;
+    if (!spool || !breaker_failed(spool, way, why))
+        return;
+    alarm_spooling(own, spool, why);
+    if (options->on_breaker)
+        options->on_breaker(options->context, true, why);
+}
+
+static void note_worked(struct connection *own, struct spool *spool)
+{
+    const struct committer_options *options = &own->committer->options;
+    if (spool && breaker_worked(spool) && options->on_breaker)
+        options->on_breaker(options->context, false, NULL);
+}
+
+/* The first lead that is neither stored nor refused for good; NULL: all are settled. */
+static const struct lead_write *first_open(struct lead_write *const *leads, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (leads[i]->status != ST_OK && leads[i]->status != ST_REFUSED)
+            return leads[i];
+    }
+    return NULL;
+}
+
 /* Through the store; what the attempt has taught about it goes to the breaker. */
 static void try_store(struct connection *own, struct spool *spool, enum breaker_way way,
                       struct lead_write **leads, size_t count, int64_t deadline_ms)
@@ -271,7 +300,6 @@ static void try_store(struct connection *own, struct spool *spool, enum breaker_
     struct committer *c = own->committer;
     struct arena arena = ARENA_INIT(LIMIT_COMMIT_ARENA);
     struct lead_write *known[LIMIT_BATCH_OPERATIONS];
-    const struct lead_write *failed = NULL;
     size_t known_count = 0;
     for (size_t i = 0; i < count; i++) {
         struct lead_write *lead = leads[i];
@@ -284,17 +312,13 @@ static void try_store(struct connection *own, struct spool *spool, enum breaker_
     if (known_count > 0)
         leads_commit(own->store, &c->options.rules, known, known_count, deadline_ms, &arena);
     arena_release(&arena);
-    for (size_t i = 0; i < count && !failed; i++) {
-        if (leads[i]->status != ST_OK && leads[i]->status != ST_REFUSED)
-            failed = leads[i];
-    }
-    if (spool && failed && breaker_failed(spool, way, &failed->why)) {
-        alarm_spooling(own, spool, &failed->why);
-        if (c->options.on_breaker)
-            c->options.on_breaker(c->options.context, true, &failed->why);
-    } else if (spool && !failed && breaker_worked(spool) && c->options.on_breaker) {
-        c->options.on_breaker(c->options.context, false, NULL);
-    }
+    const struct lead_write *failed = first_open(leads, count);
+    if (failed)
+        note_failed(own, spool, way, &failed->why);
+    else
+        note_worked(own, spool);
+    if (c->options.on_commit)
+        c->options.on_commit(c->options.context, count, leads[0]->status);
 }
 
 /* What the store did not take goes into the spool.  When that fails while the breaker had the store passed over,
@@ -311,10 +335,13 @@ static void spool_rest(struct connection *own, struct spool *spool, enum breaker
     if (rest_count == 0)
         return;
     spool_put_leads(spool, rest, rest_count, spool_deadline());
-    if (rest[0]->status != ST_OK && way == BREAKER_OPEN && has_time(own->committer, deadline_ms))
+    const struct lead_write *failed = first_open(rest, rest_count);
+    if (failed && way == BREAKER_OPEN && has_time(own->committer, deadline_ms)) {
         try_store(own, spool, way, rest, rest_count, deadline_ms);
-    if (rest[0]->status != ST_OK)
-        raise_alarm(own, spool, ALARM_SPOOL_FULL, rest[0]->why.text); /* the quota leaves room for it */
+        failed = first_open(rest, rest_count);
+    }
+    if (failed)
+        raise_alarm(own, spool, ALARM_SPOOL_FULL, failed->why.text); /* the quota leaves room for it */
 }
 
 static void store_leads(struct connection *own, struct job **jobs, size_t count, int64_t deadline_ms)
@@ -330,13 +357,11 @@ static void store_leads(struct connection *own, struct job **jobs, size_t count,
     }
     if (way != BREAKER_OPEN)
         try_store(own, spool, way, leads, count, deadline_ms);
-    if (c->options.on_commit)
-        c->options.on_commit(c->options.context, count, leads[0]->status);
     if (spool)
         spool_rest(own, spool, way, leads, count, deadline_ms);
     for (size_t i = 0; !spool && c->options.spool.path && i < count; i++) {
         if (leads[i]->status != ST_OK && leads[i]->status != ST_REFUSED)
-            fail_prefix(&leads[i]->why, "%s; and", no_spool.text);
+            fail_prefix(&leads[i]->why, "%s, and the store failed", no_spool.text);
     }
 }
 
@@ -351,11 +376,10 @@ static void store_quarantined(struct connection *own, struct job *job, int64_t d
     if (way != BREAKER_OPEN) {
         job->status =
             quarantine_put(own->store, job->item, c->options.quarantine_per_day, deadline_ms, &job->why);
-        if (spool && job->status == ST_OK)
-            (void)breaker_worked(spool);
-        else if (spool && job->status != ST_OVER_QUOTA && job->status != ST_CHANGED &&
-                 breaker_failed(spool, way, &job->why))
-            alarm_spooling(own, spool, &job->why);
+        if (job->status == ST_OK)
+            note_worked(own, spool);
+        else if (job->status != ST_OVER_QUOTA && job->status != ST_CHANGED)
+            note_failed(own, spool, way, &job->why);
     }
     if (spool && job->status != ST_OK && job->status != ST_OVER_QUOTA) {
         job->status = spool_put_quarantined(spool, job->item, c->options.quarantine_per_day, spool_deadline(),
@@ -365,8 +389,9 @@ static void store_quarantined(struct connection *own, struct job *job, int64_t d
     if (job->status == ST_OK) {
         (void)snprintf(text, sizeof text,
                        "A request with the key '%.*s' could not be taken as a lead (%.*s) and is kept. "
-                       "`leadctl quarantine list` shows it.",
-                       SPAN_FMT(job->item->key_name), SPAN_FMT(job->item->reason));
+                       "`leadctl quarantine list` shows it%s.",
+                       SPAN_FMT(job->item->key_name), SPAN_FMT(job->item->reason),
+                       spooled ? " when the table answers again; until then it is in this host's spool" : "");
         raise_alarm(own, spooled ? spool : NULL, ALARM_QUARANTINED, text);
     } else if (job->status == ST_OVER_QUOTA) {
         (void)snprintf(

@@ -98,6 +98,19 @@ test('what cannot be understood is kept in the spool too, and copied', async (t)
   await L.until('the drain', async () => bench.spoolRows().every((row) => row.partition_key !== 'quarantine' || row.row_key.startsWith('~')));
 });
 
+test('an outage found by what cannot be understood is logged and counted like any other', async (t) => {
+  const bench = await setUp(t);
+  assert.strictEqual((await bench.post(L.lead())).code, 200);
+  bench.proxy.fault = () => ({ status: 503, headers: { 'Retry-After': '60' } });
+  assert.strictEqual((await bench.post('{"UserDetails":')).code, 400);
+  for (let i = 0; i < 3; i++) assert.strictEqual((await bench.post(L.lead())).code, 202);
+  const { text } = await bench.post(undefined, { method: 'GET', path: '/metrics' });
+  assert.match(text, /^leadhook_breaker_openings_total 1$/m);
+  assert.match(text, /^leadhook_commits_total 1$/m);
+  assert.match(text, /^leadhook_commit_failures_total 0$/m); // the table was not asked for these leads
+  assert.strictEqual(bench.leadhook.output().match(/event=spooling /g).length, 1);
+});
+
 test('a full spool: 503 with Retry-After, not ready, and an alarm when it is over', async (t) => {
   const bench = await setUp(t, { spool_max_bytes: 1048576 });
   bench.proxy.fault = () => 'drop-before';
