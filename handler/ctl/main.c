@@ -2,6 +2,9 @@
  *
  *   leadctl [--config FILE] COMMAND [OPTIONS]
  *
+ * Run by root it becomes the owner of the folder in which leadhook keeps its
+ * files: one that were root's would be in leadhook's way.
+ *
  * Exit status: 0, 1 when a check failed, and those of sysexits.h: 64 usage, 65 a
  * payload that cannot be taken, 66 nothing of that id or name, 78 configuration,
  * 69 the store cannot be used, 75 try again later.  `status` ends as a plugin
@@ -10,12 +13,18 @@
 #include "handler/ctl/ctl.h"
 
 /* System */
+#include <errno.h>
+#include <grp.h>
+#include <libgen.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sysexits.h>
+#include <unistd.h>
 
 /* L3 */
 #include "lib/net/http.h"
@@ -66,6 +75,25 @@ static const char *command_word(int argc, char **argv)
     return i < argc ? argv[i] : NULL;
 }
 
+/* Whatever is made from here on (a database, its log, the relay's lock) is leadhook's, and what is tried is tried
+ * with its rights. */
+static enum status become_owner(const struct config *config, struct fail *why)
+{
+    const char *path = config->sqlite_path ? config->sqlite_path : config->spool_path;
+    struct stat folder = {0};
+    char *copy = path && geteuid() == 0 ? strdup(path) : NULL; /* dirname changes its argument */
+    bool is_others = copy && stat(dirname(copy), &folder) == 0 && folder.st_uid != 0;
+    free(copy);
+    if (!is_others)
+        return ST_OK; /* one that is not there is the command's to report */
+    const struct passwd *user = getpwuid(folder.st_uid);
+    gid_t group = user ? user->pw_gid : folder.st_gid;
+    int failed = user ? initgroups(user->pw_name, group) : setgroups(0, NULL);
+    if (failed != 0 || setgid(group) != 0 || setuid(folder.st_uid) != 0)
+        return fail_set(why, ST_IO, errno, "cannot become the user whose folder '%s' is in", path);
+    return ST_OK;
+}
+
 int main(int argc, char **argv)
 {
     struct service service;
@@ -89,7 +117,7 @@ int main(int argc, char **argv)
     int code = service_read(&service, "leadctl", argc, argv, &next);
     if (code != 0 && command->run == ctl_status)
         code = ctl_status_unknown("the configuration cannot be used");
-    if (code == 0 && http_global_init(&why) != ST_OK) {
+    if (code == 0 && (become_owner(&service.config, &why) != ST_OK || http_global_init(&why) != ST_OK)) {
         (void)fprintf(stderr, "leadctl: %s\n", why.text);
         code = EX_OSERR;
     }

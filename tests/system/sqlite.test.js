@@ -248,6 +248,24 @@ test('withheld domains: the lead is kept, the person is not', async (t) => {
   assert.strictEqual(row.PersonalDataWithheld, false);
 });
 
+// "sudo leadctl check" before the first start: leadhook, which is not root, has to be able to open what is there then.
+test('leadctl makes no file that is not of the user whose folder it is in', async (t) => {
+  const bench = new L.Bench(t);
+  const folder = bench.file('state');
+  fs.mkdirSync(folder, { mode: 0o700 });
+  bench.configure({ store: `sqlite:${folder}/leads.db`, mail_url: `maildir:${folder}/Maildir`, mail_from: 'leads@example.com', mail_to: 'sales@example.com' });
+  if (process.getuid() === 0) {
+    for (const path of [folder, bench.file('keys')]) fs.chownSync(path, 65534, 65534);
+  }
+  const owner = fs.statSync(folder).uid;
+  const check = await bench.leadctl('check');
+  assert.strictEqual(check.status, 0, check.stdout + check.stderr);
+  assert.strictEqual((await bench.leadctl('relay', '--once')).status, 0);
+  const made = fs.readdirSync(folder);
+  for (const name of ['leads.db', 'leads.db.relay.lock', 'Maildir']) assert.ok(made.includes(name), made.join());
+  for (const name of made) assert.strictEqual(fs.statSync(`${folder}/${name}`).uid, owner, name);
+});
+
 test('leadctl list shows the newest first, as a table and as JSON', async (t) => {
   const bench = await setUp(t);
   assert.match((await bench.leadctl('list')).stdout, /no leads yet/);
