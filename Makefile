@@ -105,6 +105,7 @@ test-tsan: ## everything under ThreadSanitizer
 
 # TRIALS, KINDS, TRIAL and JOBS go on to it.
 fault: ## trials with faults: is a lead lost, a row or a mail there twice?
+	$(Q)sh deploy/install-packages eatmydata e2fsprogs iproute2 mount
 	$(Q)$(MAKE) --no-print-directory VARIANT=fault BUILD=build/fault all harness
 	$(Q)BUILD=build/fault node tests/fault/run.js
 
