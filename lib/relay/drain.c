@@ -8,6 +8,7 @@
 
 /* L0 */
 #include "lib/base/clock.h"
+#include "lib/base/crypto.h"
 #include "lib/base/log.h"
 
 /* L6 */
@@ -22,7 +23,19 @@ enum {
     TABLE_WAIT_MS = 30000, /* for one transaction and what it takes to settle it: the service's own limit */
     SPOOL_WAIT_MS = 10000,
     ALARM_WAIT_MS = 10000,
-    PASSED_OVER_MAX = 32 /* partitions that failed in this pass; with more the pass ends */
+    POSTPONED_MAX = 64, /* with more, those that are due next are tried too early */
+    POSTPONED_FIRST_MS = 1000,
+    POSTPONED_LEAD_MS = 600000,     /* at most: nothing waits for a single row */
+    POSTPONED_PARTITION_MS = 30000, /* at most, or what the service asks for */
+    RETRY_AFTER_MOST_S = 600,
+    SALVAGE_RETRY_MS = 10000
+};
+
+/* A row (by its key) or a partition that failed while the table works: it is left alone for a while. */
+struct postponed {
+    char name[LIMIT_PARTITION_KEY_BYTES + 1]; /* "": unused */
+    unsigned int tries;
+    int64_t due_ms;
 };
 
 struct drain {
@@ -32,9 +45,13 @@ struct drain {
     struct spool *spool;
     struct store *current; /* the spool's current generation */
     unsigned int generation;
+    bool is_salvaged; /* all that was in older generations is in it, or known to be lost */
+    int64_t salvaged_ms;
     int hint_fd;
-    bool was_spooling; /* since the spool was empty for the last time */
-    bool audited;      /* the spool is empty, and its ledger was compared with it */
+    bool was_spooling;               /* since the spool was empty for the last time */
+    bool audited;                    /* the spool is empty, and its ledger too */
+    int64_t alarm_days[ALARM_COUNT]; /* on which they were raised */
+    struct postponed postponed[POSTPONED_MAX];
 };
 
 /* One page of spooled leads in work. */
@@ -45,11 +62,10 @@ struct page_work {
     struct page page;
     struct lead leads[PAGE_ROWS];
     struct lead_write writes[PAGE_ROWS];
-    bool taken[PAGE_ROWS]; /* handled in this pass, one way or the other */
-    size_t stored;         /* left the spool */
-    bool table_failed;     /* no use in going on */
-    char passed_over[PASSED_OVER_MAX][LIMIT_PARTITION_KEY_BYTES + 1];
-    size_t passed_over_count;
+    bool taken[PAGE_ROWS];      /* handled in this pass, one way or the other */
+    bool is_refused[PAGE_ROWS]; /* for good, by a table that works */
+    bool tried;                 /* something was sent to the table */
+    bool table_failed;          /* no use in going on */
 };
 
 static bool stopping(const struct drain *d)
@@ -57,49 +73,115 @@ static bool stopping(const struct drain *d)
     return d->options.stop && atomic_load(d->options.stop);
 }
 
-static void raise_alarm(struct drain *d, struct store *store, enum alarm alarm, const char *text)
+/* Once a day: every attempt is a write to the table. */
+static void raise_alarm(struct drain *d, enum alarm alarm, const char *text)
 {
     struct fail why;
-    if (!d->options.raises_alarms)
+    int64_t today = store_now_ms(d->table) / CLOCK_DAY_MS;
+    if (!d->options.raises_alarms || d->alarm_days[alarm] == today)
         return;
-    enum status status = alarm_raise(store, alarm, text, clock_monotonic_ms() + ALARM_WAIT_MS, &why);
+    enum status status = alarm_raise(d->table, alarm, text, clock_monotonic_ms() + ALARM_WAIT_MS, &why);
     if (status != ST_OK && status != ST_EXISTS)
         log_failure(LOG_LEVEL_ERROR, "alarm-not-raised", &why, "alarm=%s", alarm_name(alarm));
+    else
+        d->alarm_days[alarm] = today;
+}
+
+/* --- what is left alone for a while --------------------------------------------------------------------------- */
+
+static struct postponed *find_postponed(struct drain *d, struct span name)
+{
+    for (size_t i = 0; i < POSTPONED_MAX; i++) {
+        if (name.len && span_eq(span_of(d->postponed[i].name), name))
+            return &d->postponed[i];
+    }
+    return NULL;
+}
+
+static bool is_postponed(struct drain *d, struct span name)
+{
+    const struct postponed *p = find_postponed(d, name);
+    return p && clock_monotonic_ms() < p->due_ms;
+}
+
+static void forget_postponed(struct drain *d, struct span name)
+{
+    struct postponed *p = find_postponed(d, name);
+    if (p)
+        *p = (struct postponed){0};
+}
+
+/* Twice as long at every failure, with jitter, or as the service asks. */
+static int64_t pause_ms(unsigned int tries, int64_t most_ms, int retry_after_s)
+{
+    unsigned char random = 128;
+    enum status status = crypto_random(&random, 1, NULL);
+    (void)status; /* without randomness there is no jitter */
+    int64_t ms = POSTPONED_FIRST_MS;
+    for (unsigned int i = 1; i < tries && ms < most_ms; i++)
+        ms *= 2;
+    ms = ms < most_ms ? ms : most_ms;
+    ms = clock_long_wait_ms(ms + ms * (random - 128) / 640); /* a fifth either way */
+    int64_t asked_ms = 1000LL * (retry_after_s < RETRY_AFTER_MOST_S ? retry_after_s : RETRY_AFTER_MOST_S);
+    return ms > asked_ms ? ms : asked_ms;
+}
+
+/* The entry for the name; where there is none, a free one, or that of what is due first. */
+static struct postponed *entry_for(struct drain *d, struct span name)
+{
+    struct postponed *entry = find_postponed(d, name);
+    if (entry)
+        return entry;
+    entry = &d->postponed[0];
+    for (size_t i = 1; i < POSTPONED_MAX && entry->name[0]; i++) {
+        if (!d->postponed[i].name[0] || d->postponed[i].due_ms < entry->due_ms)
+            entry = &d->postponed[i];
+    }
+    *entry = (struct postponed){0};
+    if (name.len < sizeof entry->name)
+        memcpy(entry->name, name.ptr, name.len);
+    return entry;
+}
+
+static void postpone(struct drain *d, struct span name, int64_t most_ms, int retry_after_s)
+{
+    struct postponed *entry = entry_for(d, name);
+    entry->tries++;
+    entry->due_ms = clock_monotonic_ms() + pause_ms(entry->tries, most_ms, retry_after_s);
+}
+
+static void report_lost(struct drain *d, uint64_t lost)
+{
+    if (lost > 0 && d->options.on_lost)
+        d->options.on_lost(d->options.context, lost);
 }
 
 /* --- damage -------------------------------------------------------------------------------------------------- */
 
-static void report_lost(void *context, uint64_t lost)
-{
-    struct drain *d = context;
-    char text[LIMIT_ALARM_TEXT_BYTES];
-    log_event(LOG_LEVEL_ERROR, "leads-lost", "count=%llu", (unsigned long long)lost);
-    (void)snprintf(
-        text, sizeof text,
-        "Damage to the spool has destroyed %llu leads that were answered 202. `leadctl spool` lists them "
-        "by time and id; their senders have to be asked.",
-        (unsigned long long)lost);
-    raise_alarm(d, d->current, ALARM_LEADS_LOST, text);
-    if (d->options.on_lost)
-        d->options.on_lost(d->options.context, lost);
-}
-
 /* Makes sure that `current` is the current generation, and that those before it were gone through. */
 static enum status open_current(struct drain *d, struct fail *why)
 {
-    if (d->current && spool_is_current(d->spool, d->generation))
-        return ST_OK;
-    store_close(d->current);
-    d->current = NULL;
-    d->audited = false;
-    enum status status = spool_open_current(d->spool, &d->current, &d->generation, why);
-    if (status != ST_OK)
+    struct salvage result = {0};
+    enum status status = ST_OK;
+    if (!d->current || !spool_is_current(d->spool, d->current, d->generation)) {
+        store_close(d->current);
+        d->current = NULL;
+        d->audited = false;
+        d->is_salvaged = false;
+        d->salvaged_ms = 0;
+        status = spool_open_current(d->spool, &d->current, &d->generation, why);
+    }
+    if (status != ST_OK || d->is_salvaged ||
+        (d->salvaged_ms && clock_monotonic_ms() - d->salvaged_ms < clock_long_wait_ms(SALVAGE_RETRY_MS)))
         return status;
-    uint64_t rescued = 0;
-    const struct spool_report report = {report_lost, d};
-    status = spool_salvage(d->spool, d->current, d->generation, &rescued, &report, why);
-    if (rescued > 0)
-        log_event(LOG_LEVEL_WARNING, "spool-salvaged", "rescued=%llu", (unsigned long long)rescued);
+    status = spool_salvage(d->spool, d->current, d->generation, &result, why);
+    d->is_salvaged = status == ST_OK && result.complete;
+    d->salvaged_ms = clock_monotonic_ms();
+    if (result.rescued > 0)
+        log_event(LOG_LEVEL_WARNING, "spool-salvaged", "rescued=%llu", (unsigned long long)result.rescued);
+    if (status == ST_OK && !result.complete)
+        log_event(LOG_LEVEL_WARNING, "spool-not-salvaged", "note=an-old-generation-cannot-be-read-now");
+    report_lost(d, result.lost);
     return status;
 }
 
@@ -155,7 +237,7 @@ static enum status quarantine(struct page_work *w, size_t index, struct fail *wh
             "The table refuses a spooled lead for good (%s); it is kept. `leadctl quarantine list` shows "
             "it.",
             w->writes[index].why.text);
-        raise_alarm(d, d->table, ALARM_QUARANTINED, text);
+        raise_alarm(d, ALARM_QUARANTINED, text);
     }
     return status;
 }
@@ -170,6 +252,8 @@ static void commit(struct page_work *w, struct lead_write **leads, size_t count)
     enum status status = ST_OK;
     for (size_t i = 0; i < count && status == ST_OK; i++)
         status = offers_ensure(d->offers, d->table, &leads[i]->delivery, deadline_ms, &why);
+    if (status == ST_UNKNOWN)
+        status = ST_AGAIN; /* the directory's row, perhaps; the leads' certainly not */
     if (status == ST_OK)
         leads_commit(d->table, &d->options.rules, leads, count, deadline_ms, &arena);
     for (size_t i = 0; i < count && status != ST_OK; i++) {
@@ -179,88 +263,154 @@ static void commit(struct page_work *w, struct lead_write **leads, size_t count)
     arena_release(&arena);
 }
 
+/* Moves those that are not stored yet to the front, in their order; gives how many. */
+static size_t keep_open(struct lead_write **leads, size_t count)
+{
+    size_t open = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (leads[i]->status != ST_OK)
+            leads[open++] = leads[i];
+    }
+    return open;
+}
+
 static const struct lead_write *first_failed(struct lead_write *const *leads, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        if (leads[i]->status != ST_OK && !is_permanent(leads[i]->status))
+        if (!is_permanent(leads[i]->status))
             return leads[i];
     }
     return NULL;
 }
 
-static void pass_over(struct page_work *w, const char *partition)
+static bool table_works(struct drain *d)
 {
-    if (w->passed_over_count == PASSED_OVER_MAX) {
-        w->table_failed = true;
-        return;
-    }
-    char *name = w->passed_over[w->passed_over_count++];
-    memcpy(name, partition, strlen(partition) + 1);
+    return store_probe(d->table, clock_monotonic_ms() + TABLE_WAIT_MS, NULL) == ST_OK;
 }
 
-static bool is_passed_over(const struct page_work *w, const char *partition)
+static struct span partition_of(const struct lead_write *lead)
 {
-    for (size_t i = 0; i < w->passed_over_count; i++) {
-        if (strcmp(w->passed_over[i], partition) == 0)
-            return true;
-    }
-    return false;
+    return span_of(lead->delivery.lead->partition);
 }
 
-/* Halves a transaction that failed although the table works, until what makes it fail is alone. */
+static struct span row_key_of(const struct page_work *w, const struct lead_write *lead)
+{
+    return w->page.rows[lead - w->writes].row_key;
+}
+
+/* Commits leads of one partition.  What fails although the table works is halved until
+ * the lead that makes it fail is alone; or the partition is left alone for a while. */
 static void commit_or_halve(struct page_work *w, struct lead_write **leads, size_t count)
 {
     struct drain *d = w->drain;
-    struct fail why;
     commit(w, leads, count);
+    count = keep_open(leads, count);
+    if (count == 0 || stopping(d))
+        return;
     const struct lead_write *failed = first_failed(leads, count);
-    if (!failed || stopping(d))
-        return;
-    why = failed->why;
-    bool works = failed->status == ST_UNKNOWN && why.retry_after_s == 0 &&
-                 store_probe(d->table, clock_monotonic_ms() + TABLE_WAIT_MS, NULL) == ST_OK;
-    if (works && count > 1) {
-        commit_or_halve(w, leads, count / 2);
-        if (!w->table_failed)
-            commit_or_halve(w, leads + count / 2, count - count / 2);
-        return;
-    }
-    log_failure(LOG_LEVEL_WARNING, "not-drained", &why, "id=%s", failed->delivery.id);
-    if (works)
-        return; /* this one alone; the next pass tries it again */
-    if (why.retry_after_s > 0 || failed->status == ST_AGAIN)
-        works = store_probe(d->table, clock_monotonic_ms() + TABLE_WAIT_MS, NULL) == ST_OK;
-    if (works) { /* one partition is throttled, or its rows keep changing */
-        pass_over(w, failed->delivery.lead->partition);
-    } else {
+    bool is_refused = !failed;
+    failed = failed ? failed : leads[0];
+    struct fail why = failed->why;
+    /* Refused as a whole, or without an answer: it may be the fault of one. */
+    bool may_be_one = is_refused || (failed->status == ST_UNKNOWN && why.retry_after_s == 0);
+    if (!table_works(d)) {
+        log_failure(LOG_LEVEL_WARNING, "not-drained", &why, "id=%s", failed->delivery.id);
         (void)breaker_failed(d->spool, w->way, &why);
         w->table_failed = true;
+    } else if (may_be_one && count > 1) {
+        commit_or_halve(w, leads, count / 2);
+        if (!w->table_failed && !is_postponed(d, partition_of(failed)))
+            commit_or_halve(w, leads + count / 2, count - count / 2);
+    } else if (!is_refused) {
+        log_failure(LOG_LEVEL_WARNING, "not-drained", &why, "id=%s", failed->delivery.id);
+        if (may_be_one)
+            postpone(d, row_key_of(w, failed), POSTPONED_LEAD_MS, 0);
+        else /* it is throttled, or its rows keep changing */
+            postpone(d, partition_of(failed), POSTPONED_PARTITION_MS, why.retry_after_s);
+    } else {
+        w->is_refused[failed - w->writes] = true;
     }
 }
 
-/* Takes what was settled out of the spool. */
+/* An attempt without an answer: should the next one find that others have written since, it must know. */
+static void mark_uncertain(struct page_work *w, const size_t *indexes, size_t count)
+{
+    struct drain *d = w->drain;
+    struct operation operations[PAGE_ROWS];
+    struct fail why;
+    size_t failed, marked = 0;
+    bool enough = true;
+    for (size_t i = 0; i < count; i++) {
+        struct lead_write *lead = &w->writes[indexes[i]];
+        if (lead->status != ST_UNKNOWN || lead->delivery.may_be_written)
+            continue;
+        lead->delivery.may_be_written = true;
+        struct operation *operation = &operations[marked++];
+        operation->kind = OPERATION_MERGE;
+        enough = enough && row_of_spooled(&operation->entity, &lead->delivery, &w->arena);
+        operation->entity.etag = w->page.rows[indexes[i]].etag;
+    }
+    if (marked > 0 && enough &&
+        store_transact(d->current, TABLE_LEADS, operations, marked, clock_monotonic_ms() + SPOOL_WAIT_MS,
+                       &failed, &why) != ST_OK)
+        log_failure(LOG_LEVEL_WARNING, "not-marked", &why, "rows=%zu", marked);
+}
+
+/* Whether the store of record has the row now, or will never take it and quarantine has it. */
+static bool is_settled(struct page_work *w, size_t index)
+{
+    struct drain *d = w->drain;
+    struct fail why;
+    if (w->writes[index].status == ST_OK)
+        return true;
+    if (!w->is_refused[index])
+        return false;
+    if (quarantine(w, index, &why) == ST_OK)
+        return true;
+    log_failure(LOG_LEVEL_WARNING, "not-quarantined", &why, "id=%s", w->writes[index].delivery.id);
+    postpone(d, w->page.rows[index].row_key, POSTPONED_LEAD_MS, why.retry_after_s);
+    return false;
+}
+
 static enum status remove_settled(struct page_work *w, const size_t *indexes, size_t count, struct fail *why)
 {
     struct drain *d = w->drain;
     struct entity rows[PAGE_ROWS];
     size_t gone = 0;
     for (size_t i = 0; i < count; i++) {
-        const struct lead_write *lead = &w->writes[indexes[i]];
-        struct fail refused;
-        if (lead->status == ST_OK ||
-            (is_permanent(lead->status) && quarantine(w, indexes[i], &refused) == ST_OK))
+        if (is_settled(w, indexes[i]))
             rows[gone++] = w->page.rows[indexes[i]];
     }
     if (gone == 0)
         return ST_OK;
     enum status status = spool_remove(d->spool, d->current, TABLE_LEADS, rows, gone,
                                       clock_monotonic_ms() + SPOOL_WAIT_MS, why);
-    if (status != ST_OK)
-        return status;
-    w->stored += gone;
-    if (d->options.on_drained)
+    for (size_t i = 0; i < gone; i++)
+        forget_postponed(d, rows[i].row_key);
+    if (status == ST_OK && d->options.on_drained)
         d->options.on_drained(d->options.context, gone);
-    return ST_OK;
+    return status;
+}
+
+/* What the table has said: it works, and there may be mail. */
+static void tell(struct page_work *w, const char *partition, const size_t *indexes, size_t count)
+{
+    struct drain *d = w->drain;
+    bool any = false, mail = false;
+    for (size_t i = 0; i < count; i++) {
+        const struct lead_write *lead = &w->writes[indexes[i]];
+        any = any || lead->status == ST_OK;
+        mail = mail || (lead->status == ST_OK && lead->has_mail);
+    }
+    if (!any)
+        return;
+    if (breaker_worked(d->spool))
+        log_event(LOG_LEVEL_INFO, "table-works-again", NULL);
+    w->way = BREAKER_CLOSED;
+    if (!is_postponed(d, span_of(partition)))
+        forget_postponed(d, span_of(partition));
+    if (mail && d->hint_fd >= 0)
+        relay_hint(d->hint_fd, d->options.relay_socket, partition);
 }
 
 /* The leads of the page that share a partition with the first one not taken yet. */
@@ -270,27 +420,22 @@ static enum status drain_partition(struct page_work *w, size_t first, struct fai
     struct lead_write *leads[PAGE_ROWS];
     size_t indexes[PAGE_ROWS], count = 0;
     const char *partition = w->leads[first].partition;
+    bool postponed = is_postponed(d, span_of(partition));
     for (size_t i = first; i < w->page.count; i++) {
         if (w->taken[i] || strcmp(w->leads[i].partition, partition) != 0)
             continue;
         w->taken[i] = true;
+        if (postponed || is_postponed(d, w->page.rows[i].row_key))
+            continue;
         indexes[count] = i;
         leads[count++] = &w->writes[i];
     }
-    if (is_passed_over(w, partition))
+    if (count == 0)
         return ST_OK;
+    w->tried = true;
     commit_or_halve(w, leads, count);
-    bool any = false, mail = false;
-    for (size_t i = 0; i < count; i++) {
-        any = any || leads[i]->status == ST_OK;
-        mail = mail || (leads[i]->status == ST_OK && leads[i]->has_mail);
-    }
-    if (any && breaker_worked(d->spool))
-        log_event(LOG_LEVEL_INFO, "table-works-again", NULL);
-    if (any)
-        w->way = BREAKER_CLOSED;
-    if (mail && d->hint_fd >= 0)
-        relay_hint(d->hint_fd, d->options.relay_socket, partition);
+    tell(w, partition, indexes, count);
+    mark_uncertain(w, indexes, count);
     return remove_settled(w, indexes, count, why);
 }
 
@@ -299,7 +444,7 @@ static enum status drain_page(struct page_work *w, struct fail *why)
     enum status status = ST_OK;
     for (size_t i = 0; i < w->page.count && status == ST_OK; i++) {
         w->writes[i] = (struct lead_write){.status = ST_AGAIN};
-        w->taken[i] = false;
+        w->taken[i] = w->is_refused[i] = false;
         status = spooled_of_row(&w->page.rows[i], &w->leads[i], &w->writes[i].delivery, &w->arena, why);
     }
     for (size_t i = 0; i < w->page.count && status == ST_OK && !w->table_failed; i++) {
@@ -338,30 +483,29 @@ static enum status drain_item(struct page_work *w, const struct entity *row, str
     struct fail failed;
     struct buf body = BUF_INIT(LIMIT_BODY_BYTES);
     struct quarantined item;
-    size_t body_bytes;
-    enum status status = quarantined_of_row(row, &item, &body_bytes, why);
-    if (status == ST_OK)
-        status = quarantined_body(row, &body, why);
-    if (status != ST_OK && status != ST_NOMEM)
-        status = fail_set(why, ST_DAMAGED, 0, "a quarantined row of the spool is damaged");
-    item.body = buf_span(&body);
+    enum status put = ST_AGAIN;
+    enum status status = spool_read_quarantined(row, &item, &body, why);
     if (status == ST_OK) {
-        enum status put = quarantine_put(d->table, &item, QUARANTINE_NO_QUOTA,
-                                         clock_monotonic_ms() + TABLE_WAIT_MS, &failed);
-        if (put == ST_OK) {
-            status = spool_remove(d->spool, d->current, TABLE_OPS, row, 1,
-                                  clock_monotonic_ms() + SPOOL_WAIT_MS, why);
-            w->stored++;
-            (void)breaker_worked(d->spool);
-        } else {
-            log_failure(LOG_LEVEL_WARNING, "not-drained", &failed, "id=%s", item.id);
-            w->table_failed = store_probe(d->table, clock_monotonic_ms() + TABLE_WAIT_MS, NULL) != ST_OK;
-            if (w->table_failed)
-                (void)breaker_failed(d->spool, w->way, &failed);
-        }
+        w->tried = true;
+        put = quarantine_put(d->table, &item, QUARANTINE_NO_QUOTA, clock_monotonic_ms() + TABLE_WAIT_MS,
+                             &failed);
     }
     buf_release(&body);
-    return status;
+    if (status != ST_OK)
+        return status;
+    if (put == ST_OK) {
+        (void)breaker_worked(d->spool);
+        forget_postponed(d, row->row_key);
+        return spool_remove(d->spool, d->current, TABLE_OPS, row, 1, clock_monotonic_ms() + SPOOL_WAIT_MS,
+                            why);
+    }
+    log_failure(LOG_LEVEL_WARNING, "not-drained", &failed, "id=%s", item.id);
+    w->table_failed = !table_works(d);
+    if (w->table_failed)
+        (void)breaker_failed(d->spool, w->way, &failed);
+    else
+        postpone(d, row->row_key, POSTPONED_LEAD_MS, failed.retry_after_s);
+    return ST_OK;
 }
 
 static enum status drain_quarantined(struct page_work *w, struct fail *why)
@@ -376,8 +520,10 @@ static enum status drain_quarantined(struct page_work *w, struct fail *why)
         status = store_query(w->drain->current, &q, clock_monotonic_ms() + SPOOL_WAIT_MS, &w->arena, &w->page,
                              why);
         for (size_t i = 0; status == ST_OK && i < w->page.count && !w->table_failed && !stopping(w->drain);
-             i++)
-            status = drain_item(w, &w->page.rows[i], why);
+             i++) {
+            if (!is_postponed(w->drain, w->page.rows[i].row_key))
+                status = drain_item(w, &w->page.rows[i], why);
+        }
         q.next = span_empty();
         if (status == ST_OK && w->page.next.len && w->page.next.len <= sizeof next) {
             memcpy(next, w->page.next.ptr, w->page.next.len);
@@ -393,24 +539,25 @@ static enum status drain_quarantined(struct page_work *w, struct fail *why)
 /* How many rows wait; an empty spool is compared with its ledger, once. */
 static enum status look_at_rest(struct drain *d, uint64_t *left, struct fail *why)
 {
-    const struct spool_report report = {report_lost, d};
+    struct salvage result = {0};
     enum status status = spool_count(d->current, left, why);
     if (status != ST_OK || *left > 0)
         return status;
-    if (!d->audited) {
-        status = spool_audit(d->spool, d->current, &report, why);
-        d->audited = status == ST_OK;
+    if (!d->audited && d->is_salvaged) {
+        status = spool_audit(d->spool, d->current, d->generation, &result, why);
+        d->audited = status == ST_OK && result.complete;
+        report_lost(d, result.lost);
     }
     if (status == ST_OK && d->was_spooling && !breaker_is_open(d->spool)) {
         d->was_spooling = false;
         log_event(LOG_LEVEL_INFO, "spool-drained", NULL);
-        raise_alarm(d, d->table, ALARM_SPOOL_DRAINED,
+        raise_alarm(d, ALARM_SPOOL_DRAINED,
                     "The table takes leads again, and everything that was spooled on this host is in it.");
     }
     return status;
 }
 
-/* An open breaker without leads behind it: whether the table works has to be asked. */
+/* An open breaker, and nothing to send: whether the table works has to be asked. */
 static void probe_table(struct page_work *w)
 {
     struct fail why;
@@ -443,12 +590,12 @@ enum status drain_pass(struct drain *drain, uint64_t *left, struct fail *why)
         w->drain = d;
         w->way = way;
         w->arena = ARENA_INIT(LIMIT_COMMIT_ARENA);
-        if (*left == 0)
-            probe_table(w);
-        else
+        if (*left > 0)
             status = drain_leads(w, why);
         if (status == ST_OK && *left > 0 && !w->table_failed)
             status = drain_quarantined(w, why);
+        if (status == ST_OK && way == BREAKER_PROBE && !w->tried)
+            probe_table(w);
         arena_release(&w->arena);
         free(w);
     }

@@ -41,6 +41,12 @@ enum status ledger_open(const char *spool_path, int *fd, struct fail *why)
     return status;
 }
 
+bool ledger_is_gone(int fd)
+{
+    struct stat info;
+    return fstat(fd, &info) == 0 && info.st_nlink == 0;
+}
+
 static enum status check_of(struct span text, char check[CHECK_TEXT + 1], struct fail *why)
 {
     unsigned char digest[SHA256_BYTES];
@@ -116,39 +122,32 @@ enum status ledger_note(int fd, enum ledger_event event, enum ledger_kind kind, 
 
 /* --- reading ------------------------------------------------------------------------------------------------- */
 
-/* What the file says of one row.  Sorted by key, later events behind earlier ones. */
-struct note {
-    char key[LEDGER_KEY_TEXT];
-    char event;
-    char kind;
-};
-
 struct notes {
-    struct note *all;
-    size_t count;
+    struct ledger_rows rows;
     size_t room;
 };
 
 static enum status add_note(struct notes *notes, struct span line, struct fail *why)
 {
+    struct ledger_rows *rows = &notes->rows;
     char check[CHECK_TEXT + 1];
     if (line.len != LINE_TEXT)
         return ST_OK; /* blank, or cut off */
     enum status status = check_of(span_cut(line, 0, SIGNED_TEXT), check, why);
     if (status != ST_OK || memcmp(check, line.ptr + SIGNED_TEXT + 1, CHECK_TEXT) != 0)
         return status;
-    if (notes->count == notes->room) {
+    if (rows->count == notes->room) {
         size_t room = notes->room ? 2 * notes->room : 1024;
-        struct note *all = reallocarray(notes->all, room, sizeof *all);
+        struct ledger_row *all = reallocarray(rows->all, room, sizeof *all);
         if (!all)
             return fail_set(why, ST_NOMEM, 0, "no memory to read the spool's ledger");
-        notes->all = all;
+        rows->all = all;
         notes->room = room;
     }
-    struct note *note = &notes->all[notes->count++];
-    note->event = line.ptr[0];
-    note->kind = line.ptr[2];
-    memcpy(note->key, line.ptr + 4, LEDGER_KEY_TEXT);
+    struct ledger_row *row = &rows->all[rows->count++];
+    row->event = line.ptr[0];
+    row->kind = line.ptr[2];
+    memcpy(row->key, line.ptr + 4, LEDGER_KEY_TEXT);
     return ST_OK;
 }
 
@@ -180,54 +179,63 @@ static enum status read_notes(int fd, struct notes *notes, struct fail *why)
 
 static int by_key(const void *a, const void *b)
 {
-    return memcmp(((const struct note *)a)->key, ((const struct note *)b)->key, LEDGER_KEY_TEXT);
+    return memcmp(((const struct ledger_row *)a)->key, ((const struct ledger_row *)b)->key, LEDGER_KEY_TEXT);
 }
 
-/* Whether the notes of one key say that its row must be there. */
-static bool is_outstanding(const struct note *notes, size_t count)
+/* Arrived, lost, departed: the later of two events of a row, in whatever order they were noted. */
+static int rank_of(char event)
 {
-    bool arrived = false;
-    for (size_t i = 0; i < count; i++) {
-        if (notes[i].event != LEDGER_ARRIVED)
-            return false; /* once gone, a row does not come back */
-        arrived = true;
-    }
-    return arrived;
+    return event == LEDGER_ARRIVED ? 0 : event == LEDGER_LOST ? 1 : 2;
 }
 
-enum status ledger_outstanding(int fd, struct arena *arena, struct ledger_entry **entries, size_t *count,
-                               struct fail *why)
+/* Leaves one row per key. */
+static void settle_notes(struct ledger_rows *rows)
+{
+    size_t kept = 0;
+    qsort(rows->all, rows->count, sizeof rows->all[0], by_key);
+    for (size_t i = 0; i < rows->count; i++) {
+        struct ledger_row *last = kept > 0 ? &rows->all[kept - 1] : NULL;
+        if (!last || by_key(last, &rows->all[i]) != 0)
+            rows->all[kept++] = rows->all[i];
+        else if (rank_of(rows->all[i].event) > rank_of(last->event))
+            last->event = rows->all[i].event;
+    }
+    rows->count = kept;
+}
+
+enum status ledger_read(int fd, struct ledger_rows *rows, struct fail *why)
 {
     struct notes notes = {0};
-    *entries = NULL;
-    *count = 0;
     enum status status = read_notes(fd, &notes, why);
-    if (status == ST_OK && notes.count > 0) {
-        qsort(notes.all, notes.count, sizeof notes.all[0], by_key);
-        *entries = arena_array(arena, notes.count, sizeof **entries);
-        if (!*entries)
-            status = fail_set(why, ST_NOMEM, 0, "no memory to read the spool's ledger");
-    }
-    for (size_t i = 0, same; status == ST_OK && i < notes.count; i += same) {
-        for (same = 1; i + same < notes.count && by_key(&notes.all[i], &notes.all[i + same]) == 0;)
-            same++;
-        if (!is_outstanding(&notes.all[i], same))
-            continue;
-        struct ledger_entry *entry = &(*entries)[(*count)++];
-        entry->kind = (enum ledger_kind)notes.all[i].kind;
-        if (!arena_copy(arena, (struct span){notes.all[i].key, LEDGER_KEY_TEXT}, &entry->key))
-            status = fail_set(why, ST_NOMEM, 0, "no memory to read the spool's ledger");
-    }
-    free(notes.all);
+    if (status == ST_OK && notes.rows.count > 0)
+        settle_notes(&notes.rows);
+    *rows = notes.rows;
     return status;
 }
 
-void ledger_clear(int fd, bool (*is_empty)(void *context), void *context)
+void ledger_rows_release(struct ledger_rows *rows)
+{
+    free(rows->all);
+    *rows = (struct ledger_rows){0};
+}
+
+const struct ledger_row *ledger_find(const struct ledger_rows *rows, struct span key)
+{
+    struct ledger_row wanted = {0};
+    if (rows->count == 0 || key.len != sizeof wanted.key)
+        return NULL;
+    memcpy(wanted.key, key.ptr, sizeof wanted.key);
+    return bsearch(&wanted, rows->all, rows->count, sizeof rows->all[0], by_key);
+}
+
+bool ledger_clear(int fd, bool (*is_settled)(void *context), void *context)
 {
     if (flock(fd, LOCK_EX | LOCK_NB) != 0)
-        return;
-    /* Should it not work, the ledger is only longer than needed. */
-    if (is_empty(context) && ftruncate(fd, 0) == 0)
+        return false;
+    bool cleared = is_settled(context) && ftruncate(fd, 0) == 0;
+    /* Should it be there again after a crash, the ledger is only longer than needed. */
+    if (cleared)
         (void)fdatasync(fd);
     (void)flock(fd, LOCK_UN);
+    return cleared;
 }

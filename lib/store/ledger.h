@@ -13,7 +13,6 @@
 #ifndef LEAD_LEDGER_H
 #define LEAD_LEDGER_H
 
-#include "lib/base/arena.h"
 #include "lib/base/limits.h"
 #include "lib/base/status.h"
 #include "lib/lead/lead.h"
@@ -31,8 +30,12 @@ enum { LEDGER_KEY_TEXT = 13 + 1 + LEAD_DELIVERY_TEXT };
 /* Opens or creates the ledger of the spool at path; *fd is the caller's. */
 MUST_CHECK enum status ledger_open(const char *spool_path, int *fd, struct fail *why);
 
-/* The shared lock.  false: not to be had in time; going on without it risks no
- * more than the report of a loss that was none. */
+/* Whether the file was removed since it was opened: what is noted there is read by nobody. */
+bool ledger_is_gone(int fd);
+
+/* The shared lock.  false: not to be had in time, as when who empties the ledger has
+ * been stopped.  Going on without it is no danger to a row, only to its report should
+ * damage destroy it later. */
 bool ledger_hold(int fd, int64_t deadline_ms);
 void ledger_release(int fd);
 
@@ -41,18 +44,27 @@ void ledger_release(int fd);
 MUST_CHECK enum status ledger_note(int fd, enum ledger_event event, enum ledger_kind kind,
                                    const struct span *keys, size_t count, struct fail *why);
 
-struct ledger_entry {
-    enum ledger_kind kind;
-    struct span key;
+/* What the ledger says of a row by now. */
+struct ledger_row {
+    char key[LEDGER_KEY_TEXT];
+    char event; /* enum ledger_event: LEDGER_ARRIVED where it must be there; once departed, always departed */
+    char kind;  /* enum ledger_kind */
 };
 
-/* The rows that have arrived and not departed, in no order; memory in
- * proportion to the file, from the arena. */
-MUST_CHECK enum status ledger_outstanding(int fd, struct arena *arena, struct ledger_entry **entries,
-                                          size_t *count, struct fail *why);
+struct ledger_rows {
+    struct ledger_row *all; /* by key */
+    size_t count;
+};
 
-/* Empties the ledger, if is_empty (asked while nobody can append) says that no
- * row is left.  Without effect while others append. */
-void ledger_clear(int fd, bool (*is_empty)(void *context), void *context);
+/* Reads all of it; memory in proportion to the file.  To be released in any case. */
+MUST_CHECK enum status ledger_read(int fd, struct ledger_rows *rows, struct fail *why);
+void ledger_rows_release(struct ledger_rows *rows);
+
+/* NULL: the ledger does not know it. */
+const struct ledger_row *ledger_find(const struct ledger_rows *rows, struct span key);
+
+/* Empties the ledger, if is_settled (asked while nobody can append) says that no
+ * row is left.  false: it was not, or others are at work. */
+bool ledger_clear(int fd, bool (*is_settled)(void *context), void *context);
 
 #endif

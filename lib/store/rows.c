@@ -392,18 +392,6 @@ struct breaker breaker_of_row(const struct entity *row)
     };
 }
 
-bool row_of_salvaged(struct entity *row, unsigned int generation, uint64_t rescued, struct arena *arena)
-{
-    char digits[12];
-    struct span key;
-    (void)snprintf(digits, sizeof digits, "%u", generation);
-    if (!arena_copy(arena, span_of(digits), &key) ||
-        !entity_init(row, SPAN_LIT(SALVAGED_PARTITION), key, arena))
-        return false;
-    entity_add_int(row, "Rescued", rescued > INT32_MAX ? INT32_MAX : (int32_t)rescued);
-    return true;
-}
-
 bool row_of_lost(struct entity *row, struct span key, bool is_lead, struct arena *arena)
 {
     if (!entity_init(row, SPAN_LIT(LOST_PARTITION), key, arena))

@@ -160,11 +160,6 @@ struct breaker {
 MUST_CHECK bool row_of_breaker(struct entity *row, const struct breaker *breaker, struct arena *arena);
 struct breaker breaker_of_row(const struct entity *row);
 
-/* A generation of the spool that was damaged and has been gone through. */
-#define SALVAGED_PARTITION "salvaged"
-MUST_CHECK bool row_of_salvaged(struct entity *row, unsigned int generation, uint64_t rescued,
-                                struct arena *arena);
-
 /* A spooled row that damage has destroyed; its key is the one of the spooled row. */
 #define LOST_PARTITION "lost"
 MUST_CHECK bool row_of_lost(struct entity *row, struct span key, bool is_lead, struct arena *arena);

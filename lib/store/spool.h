@@ -12,7 +12,7 @@
  * departure with its id, so that what damage destroys is known and reported.
  *
  * A write is acknowledged when the commit and the ledger's record are on the
- * disk.  Every wait is bounded by the deadline.
+ * disk.  Every wait for others is bounded by the deadline.
  * Threads: a struct spool may be shared; its calls take turns.
  */
 #ifndef LEAD_SPOOL_H
@@ -35,9 +35,11 @@ void spool_close(struct spool *spool);
 
 /* --- writing: request threads' side -------------------------------------------------------------------------- */
 
-/* Stores the leads durably, all or none; is_spooled, status and why of each are set.
- * A lead whose status was ST_UNKNOWN before is marked as perhaps written.
- * ST_AGAIN: busy, or full (max_bytes); ST_IO: the disk. */
+/* Stores the leads durably; is_spooled, status and why of each are set.  A lead
+ * whose status was ST_UNKNOWN before is marked as perhaps written.
+ * ST_REFUSED: this one is no row that a store could ever take (quarantine it);
+ * the others go on.  ST_AGAIN: busy, or full (max_bytes, or the disk); ST_IO: the
+ * disk.  At most LIMIT_BATCH_OPERATIONS. */
 void spool_put_leads(struct spool *spool, struct lead_write *const *leads, size_t count, int64_t deadline_ms);
 
 MUST_CHECK enum status spool_put_quarantined(struct spool *spool, const struct quarantined *item,
@@ -79,8 +81,8 @@ bool breaker_worked(struct spool *spool);
 MUST_CHECK enum status spool_open_current(struct spool *spool, struct store **store, unsigned int *generation,
                                           struct fail *why);
 
-/* Whether the generation is still the one that leads go to. */
-bool spool_is_current(const struct spool *spool, unsigned int generation);
+/* Whether the generation is still the one that leads go to, and current its file. */
+bool spool_is_current(const struct spool *spool, struct store *current, unsigned int generation);
 
 /* Begins the generation after this one, which is damaged; without effect when it has begun already. */
 MUST_CHECK enum status spool_leave_generation(struct spool *spool, unsigned int generation, struct fail *why);
@@ -91,28 +93,33 @@ uint64_t spool_bytes(const struct spool *spool);
 /* How many rows wait in it: leads and quarantined payloads. */
 MUST_CHECK enum status spool_count(struct store *current, uint64_t *rows, struct fail *why);
 
+/* A quarantined payload with its body, which is added to the buffer.  ST_DAMAGED: the row is not what was written. */
+MUST_CHECK enum status spool_read_quarantined(const struct entity *row, struct quarantined *item,
+                                              struct buf *body, struct fail *why);
+
 /* Takes rows out after they were stored elsewhere: notes the departures, then
- * deletes what has not changed since it was read. */
+ * deletes what has not changed since it was read.  In several transactions where
+ * the rows are large, so that the log stays small. */
 MUST_CHECK enum status spool_remove(struct spool *spool, struct store *current, enum table_id table,
                                     const struct entity *rows, size_t count, int64_t deadline_ms,
                                     struct fail *why);
 
-/* Told how many rows were destroyed; after a kill the same ones may be told again. */
-struct spool_report {
-    void (*lost)(void *context, uint64_t rows);
-    void *context;
+struct salvage {
+    uint64_t rescued; /* rows copied out of earlier generations */
+    uint64_t lost;    /* rows that are nowhere: noted in the partition LOST_PARTITION, and an alarm raised */
+    bool complete;    /* false: something could not be read just now, or others were at work: call again */
 };
 
-/* Goes through the generations before `current` that were not gone through yet:
- * copies what can be read into it.  Then compares the current one with the
- * ledger; what has arrived, has not departed and is not there is lost: listed in
- * the partition LOST_PARTITION and reported. */
+/* Goes through the generations before `current` that were not gone through yet
+ * and copies what can be read into it; then compares it with the ledger.  A row
+ * that has departed is not copied, and one that came back is deleted.  One that
+ * must be there is looked for in every generation before it counts as lost. */
 MUST_CHECK enum status spool_salvage(struct spool *spool, struct store *current, unsigned int generation,
-                                     uint64_t *rescued, const struct spool_report *report, struct fail *why);
+                                     struct salvage *result, struct fail *why);
 
-/* The comparison alone, for a spool that has become empty; clears the ledger and shrinks the files. */
-MUST_CHECK enum status spool_audit(struct spool *spool, struct store *current,
-                                   const struct spool_report *report, struct fail *why);
+/* The comparison alone, for a spool that has become empty; then clears the ledger and shrinks the files. */
+MUST_CHECK enum status spool_audit(struct spool *spool, struct store *current, unsigned int generation,
+                                   struct salvage *result, struct fail *why);
 
 /* What `leadctl status` and `leadctl spool` show. */
 struct spool_state {

@@ -24,8 +24,21 @@ MUST_CHECK enum status sqlite_store_tally(struct store *store, enum table_id tab
                                           struct arena *arena, uint64_t *rows, struct span *first,
                                           struct fail *why);
 
-/* Bytes of the database file that hold nothing and will be used again. */
-MUST_CHECK enum status sqlite_store_free_bytes(struct store *store, uint64_t *bytes, struct fail *why);
+/* Bytes of the database, its log carried over, and how many of them hold nothing and will be used again. */
+MUST_CHECK enum status sqlite_store_size(struct store *store, uint64_t *bytes, uint64_t *unused,
+                                         struct fail *why);
+
+/* Whether there is such a row; its content is not read. */
+MUST_CHECK enum status sqlite_store_has(struct store *store, enum table_id table, struct span partition_key,
+                                        struct span row_key, bool *has, struct fail *why);
+
+/* Whether the file was removed, or another one put in its place, since it was opened. */
+bool sqlite_store_has_moved(struct store *store);
+
+/* Has every transaction of the connection ask admit, while no other process can write, until that is NULL again.
+ * What it says instead of ST_OK becomes the transaction's status. */
+void sqlite_store_guard(struct store *store, enum status (*admit)(void *context, struct fail *why),
+                        void *context);
 
 /* Keeps the log from growing far over so many bytes while it can be emptied. */
 MUST_CHECK enum status sqlite_store_limit_log(struct store *store, uint64_t bytes, struct fail *why);

@@ -49,7 +49,8 @@ enum statement {
     SQL_GET,
     SQL_QUERY,
     SQL_TALLY,
-    SQL_PAGES,
+    SQL_HAS,
+    SQL_SIZE,
     SQL_COUNT
 };
 
@@ -75,8 +76,9 @@ static const char *const SQL[SQL_COUNT] = {
                   " ORDER BY row_key LIMIT ?8",
     [SQL_TALLY] = "SELECT count(*), coalesce(min(row_key), '') FROM entity"
                   " WHERE kind = ?1 AND partition_key = ?2 AND row_key < '~'",
-    [SQL_PAGES] = "SELECT f.freelist_count * s.page_size"
-                  " FROM pragma_freelist_count AS f, pragma_page_size AS s",
+    [SQL_HAS] = "SELECT 1 FROM entity WHERE kind = ?1 AND partition_key = ?2 AND row_key = ?3",
+    [SQL_SIZE] = "SELECT c.page_count * s.page_size, f.freelist_count * s.page_size"
+                 " FROM pragma_page_count AS c, pragma_freelist_count AS f, pragma_page_size AS s",
 };
 
 static const char SCHEMA[] =
@@ -116,6 +118,8 @@ struct sqlite_store {
     sqlite3 *db;
     sqlite3_stmt *statements[SQL_COUNT];
     struct buf json; /* the properties being written; kept between operations */
+    enum status (*admit)(void *context, struct fail *why);
+    void *admit_context;
 };
 
 static struct sqlite_store *sqlite_of(struct store *store)
@@ -125,8 +129,8 @@ static struct sqlite_store *sqlite_of(struct store *store)
 
 static enum status failed_with(int code, const char *what, struct fail *why)
 {
-    /* A file that is shorter than its own header says, or whose blocks the file system knows to be bad. */
-    if (code == SQLITE_IOERR_SHORT_READ || code == SQLITE_IOERR_CORRUPTFS)
+    /* A file that is shorter than its own header says, or whose blocks cannot be read. */
+    if (code == SQLITE_IOERR_SHORT_READ || code == SQLITE_IOERR_READ || code == SQLITE_IOERR_CORRUPTFS)
         code = SQLITE_CORRUPT;
     switch (code & 0xFF) {
     case SQLITE_BUSY:
@@ -261,16 +265,16 @@ static enum status transact(struct store *store, enum table_id table, const stru
     int code = run(s, SQL_BEGIN);
     if (code != SQLITE_OK)
         return failed_with(code, "begin a transaction", why);
-    enum status status = ST_OK;
-    size_t index = 0;
-    for (; index < count && status == ST_OK; index++)
-        status = apply(s, table, &operations[index], why);
+    enum status status = s->admit ? s->admit(s->admit_context, why) : ST_OK;
+    for (size_t i = 0; i < count && status == ST_OK; i++) {
+        status = apply(s, table, &operations[i], why);
+        if (status != ST_OK)
+            *failed = i;
+    }
     if (status == ST_OK) {
         code = run(s, SQL_COMMIT);
         if (code != SQLITE_OK)
             status = failed_with(code, "commit", why);
-    } else {
-        *failed = index - 1;
     }
     /* Some errors have already rolled back by themselves. */
     if (status != ST_OK && !sqlite3_get_autocommit(s->db))
@@ -438,23 +442,55 @@ enum status sqlite_store_tally(struct store *store, enum table_id table, struct 
     return status;
 }
 
-enum status sqlite_store_free_bytes(struct store *store, uint64_t *bytes, struct fail *why)
+enum status sqlite_store_size(struct store *store, uint64_t *bytes, uint64_t *unused, struct fail *why)
 {
-    sqlite3_stmt *pages = sqlite_of(store)->statements[SQL_PAGES];
-    int code = sqlite3_step(pages);
+    sqlite3_stmt *size = sqlite_of(store)->statements[SQL_SIZE];
+    int code = sqlite3_step(size);
     enum status status = ST_OK;
-    if (code == SQLITE_ROW)
-        *bytes = (uint64_t)sqlite3_column_int64(pages, 0);
-    else
-        status = failed_with(code, "look at the free pages", why);
-    (void)sqlite3_reset(pages);
+    if (code == SQLITE_ROW) {
+        *bytes = (uint64_t)sqlite3_column_int64(size, 0);
+        *unused = (uint64_t)sqlite3_column_int64(size, 1);
+    } else {
+        status = failed_with(code, "look at its size", why);
+    }
+    (void)sqlite3_reset(size);
     return status;
+}
+
+enum status sqlite_store_has(struct store *store, enum table_id table, struct span partition_key,
+                             struct span row_key, bool *has, struct fail *why)
+{
+    sqlite3_stmt *statement = sqlite_of(store)->statements[SQL_HAS];
+    int code = sqlite3_bind_int(statement, 1, (int)table);
+    if (code == SQLITE_OK)
+        code = bind_span(statement, 2, partition_key);
+    if (code == SQLITE_OK)
+        code = bind_span(statement, 3, row_key);
+    if (code == SQLITE_OK)
+        code = sqlite3_step(statement);
+    (void)sqlite3_reset(statement);
+    *has = code == SQLITE_ROW;
+    return code == SQLITE_ROW || code == SQLITE_DONE ? ST_OK : failed_with(code, "read", why);
+}
+
+bool sqlite_store_has_moved(struct store *store)
+{
+    int moved = 0;
+    int code = sqlite3_file_control(sqlite_of(store)->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
+    return code == SQLITE_OK && moved;
+}
+
+void sqlite_store_guard(struct store *store, enum status (*admit)(void *context, struct fail *why),
+                        void *context)
+{
+    sqlite_of(store)->admit = admit;
+    sqlite_of(store)->admit_context = context;
 }
 
 enum status sqlite_store_limit_log(struct store *store, uint64_t bytes, struct fail *why)
 {
     char pragmas[128];
-    unsigned long long pages = bytes / 4096;
+    unsigned long long pages = bytes / 4096 / 2; /* and one more transaction */
     (void)snprintf(pragmas, sizeof pragmas,
                    "PRAGMA wal_autocheckpoint = %llu; PRAGMA journal_size_limit = %llu",
                    pages > 0 && pages < 1000 ? pages : 1000, (unsigned long long)bytes);

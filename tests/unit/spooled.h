@@ -1,0 +1,185 @@
+/* spooled.h - what the tests of the spool and of the drain share: a folder of their own, leads, processes.
+ *
+ * Include behind <cmocka.h>.
+ */
+#ifndef LEAD_TEST_SPOOLED_H
+#define LEAD_TEST_SPOOLED_H
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "lib/base/clock.h"
+#include "lib/base/crypto.h"
+#include "lib/base/encode.h"
+#include "lib/store/spool.h"
+#include "lib/store/store_internal.h"
+
+#define MIB      (1024u * 1024)
+#define HOUR_MS  (60 * 60 * 1000LL)
+#define START_MS 1763700000000LL
+
+struct place {
+    char directory[64];
+    char spool[96];
+    uint64_t max_bytes;
+    struct arena arena;
+};
+
+static void place_make(struct place *p)
+{
+    (void)snprintf(p->directory, sizeof p->directory, "/tmp/leadhook-spool-XXXXXX");
+    assert_non_null(mkdtemp(p->directory));
+    (void)snprintf(p->spool, sizeof p->spool, "%s/spool.db", p->directory);
+    p->max_bytes = 64 * MIB;
+    p->arena = ARENA_INIT(256 * MIB);
+}
+
+static int place_remove(struct place *p)
+{
+    char command[160];
+    arena_release(&p->arena);
+    (void)snprintf(command, sizeof command, "rm -rf %s", p->directory);
+    return system(command);
+}
+
+static int64_t soon(void)
+{
+    return clock_monotonic_ms() + 10000;
+}
+
+static void random_hex(char *text, size_t digits)
+{
+    unsigned char bytes[32];
+    if (crypto_random(bytes, digits / 2, NULL) != ST_OK)
+        abort();
+    hex_write(bytes, digits / 2, text);
+}
+
+/* Also for processes of their own, where an assertion has no way back. */
+static struct spool *try_to_open_spool(const struct place *p, struct fail *why)
+{
+    const struct spool_options options = {.path = p->spool, .max_bytes = p->max_bytes};
+    struct spool *spool = NULL;
+    return spool_open(&options, &spool, why) == ST_OK ? spool : NULL;
+}
+
+static struct spool *open_spool(const struct place *p)
+{
+    struct fail why = {0};
+    struct spool *spool = try_to_open_spool(p, &why);
+    if (!spool)
+        print_error("%s\n", why.text);
+    assert_non_null(spool);
+    return spool;
+}
+
+/* A lead of a person of its own, received at that time. */
+static struct lead_write *make_lead(struct arena *arena, const char *partition, int64_t received_ms)
+{
+    struct lead *lead = arena_alloc(arena, sizeof *lead);
+    struct lead_write *write = arena_alloc(arena, sizeof *write);
+    if (!lead || !write)
+        abort();
+    lead->customer.first_name = SPAN_LIT("J\xC3\xB6rg \"J\" <b>");
+    lead->customer.email = SPAN_LIT("joerg@example.com");
+    lead->action = SPAN_LIT("INS");
+    lead->offer_title = SPAN_LIT("Example Offer");
+    lead->payload = SPAN_LIT("{\"UserDetails\":{\"FirstName\":\"J\xC3\xB6rg\"}}");
+    (void)snprintf(lead->partition, sizeof lead->partition, "%s", partition);
+    random_hex(lead->contact, LEAD_HASH_TEXT);
+    random_hex(lead->content, LEAD_HASH_TEXT);
+    write->delivery.lead = lead;
+    write->delivery.received_ms = received_ms;
+    write->delivery.key_name = SPAN_LIT("marketplace");
+    random_hex(write->delivery.id, LEAD_DELIVERY_TEXT);
+    write->status = ST_AGAIN; /* not tried */
+    return write;
+}
+
+static enum status put_leads(struct spool *spool, struct lead_write **leads, size_t count)
+{
+    spool_put_leads(spool, leads, count, soon());
+    if (leads[0]->status != ST_OK)
+        print_error("%s\n", leads[0]->why.text);
+    return leads[0]->status;
+}
+
+/* The current generation, as the drain sees it. */
+static struct store *open_current(struct spool *spool, unsigned int *generation)
+{
+    struct store *store = NULL;
+    struct fail why = {0};
+    enum status status = spool_open_current(spool, &store, generation, &why);
+    if (status != ST_OK)
+        print_error("%s\n", why.text);
+    assert_int_equal(status, ST_OK);
+    return store;
+}
+
+/* All rows of a partition below "~", in key order. */
+static struct page rows_of(struct store *store, struct arena *arena, enum table_id table,
+                           const char *partition)
+{
+    struct page all = {.rows = arena_array(arena, 20000, sizeof *all.rows)};
+    struct query q = {
+        .table = table, .partition_key = span_of(partition), .to = SPAN_LIT("~"), .limit = 1000};
+    struct fail why = {0};
+    struct page page;
+    assert_non_null(all.rows);
+    do {
+        enum status status = store_query(store, &q, soon(), arena, &page, &why);
+        if (status != ST_OK)
+            print_error("%s\n", why.text);
+        assert_int_equal(status, ST_OK);
+        assert_true(all.count + page.count <= 20000);
+        memcpy(all.rows + all.count, page.rows, page.count * sizeof *page.rows);
+        all.count += page.count;
+        q.next = page.next;
+    } while (q.next.len);
+    return all;
+}
+
+static size_t spooled_count(struct spool *spool)
+{
+    struct arena arena = ARENA_INIT(256 * MIB);
+    unsigned int generation;
+    struct store *store = open_current(spool, &generation);
+    size_t count = rows_of(store, &arena, TABLE_LEADS, SPOOL_PARTITION).count;
+    store_close(store);
+    arena_release(&arena);
+    return count;
+}
+
+/* --- processes ----------------------------------------------------------------------------------------------- */
+
+static void *share(size_t bytes)
+{
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_true(memory != MAP_FAILED);
+    return memory;
+}
+
+/* Runs work in a process of its own; what it gives is the exit status. */
+static pid_t begin_process(int (*work)(void *context), void *context)
+{
+    (void)fflush(NULL);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0)
+        _exit(work(context));
+    return pid;
+}
+
+/* 128 and the signal for one that was killed. */
+static int end_of_process(pid_t pid)
+{
+    int state;
+    assert_int_equal(waitpid(pid, &state, 0), pid);
+    return WIFEXITED(state) ? WEXITSTATUS(state) : 128 + WTERMSIG(state);
+}
+
+#endif
