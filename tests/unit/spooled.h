@@ -109,7 +109,7 @@ static enum status put_leads(struct spool *spool, struct lead_write **leads, siz
 }
 
 /* The current generation, as the drain sees it. */
-static struct store *open_current(struct spool *spool, unsigned int *generation)
+static inline struct store *open_current(struct spool *spool, unsigned int *generation)
 {
     struct store *store = NULL;
     struct fail why = {0};
@@ -121,8 +121,8 @@ static struct store *open_current(struct spool *spool, unsigned int *generation)
 }
 
 /* All rows of a partition below "~", in key order. */
-static struct page rows_of(struct store *store, struct arena *arena, enum table_id table,
-                           const char *partition)
+static inline struct page rows_of(struct store *store, struct arena *arena, enum table_id table,
+                                  const char *partition)
 {
     struct page all = {.rows = arena_array(arena, 20000, sizeof *all.rows)};
     struct query q = {
@@ -143,7 +143,7 @@ static struct page rows_of(struct store *store, struct arena *arena, enum table_
     return all;
 }
 
-static size_t spooled_count(struct spool *spool)
+static inline size_t spooled_count(struct spool *spool)
 {
     struct arena arena = ARENA_INIT(256 * MIB);
     unsigned int generation;
@@ -154,9 +154,47 @@ static size_t spooled_count(struct spool *spool)
     return count;
 }
 
+/* --- the breaker --------------------------------------------------------------------------------------------- */
+
+/* The breaker's row, blank where there is none. */
+static struct breaker read_breaker(struct spool *spool, struct arena *arena)
+{
+    const struct span key = SPAN_LIT(BREAKER_KEY);
+    unsigned int generation;
+    struct entity *row;
+    struct store *store = open_current(spool, &generation);
+    assert_int_equal(store_get_many(store, TABLE_OPS, SPAN_LIT(BREAKER_PARTITION), &key, 1, NULL, soon(),
+                                    arena, &row, NULL),
+                     ST_OK);
+    store_close(store);
+    return row ? breaker_of_row(row) : (struct breaker){0};
+}
+
+static void write_breaker(struct spool *spool, struct arena *arena, const struct breaker *breaker)
+{
+    struct operation operation = {.kind = OPERATION_MERGE};
+    unsigned int generation;
+    size_t failed;
+    struct store *store = open_current(spool, &generation);
+    assert_true(row_of_breaker(&operation.entity, breaker, arena));
+    operation.entity.etag = SPAN_LIT("*");
+    assert_int_equal(store_transact(store, TABLE_OPS, &operation, 1, soon(), &failed, NULL), ST_OK);
+    store_close(store);
+}
+
+/* As if the time until the next probe had passed. */
+static inline void make_probe_due(struct spool *spool)
+{
+    struct arena arena = ARENA_INIT(MIB);
+    struct breaker breaker = read_breaker(spool, &arena);
+    breaker.probe_ms = clock_wall_ms() - 1;
+    write_breaker(spool, &arena, &breaker);
+    arena_release(&arena);
+}
+
 /* --- processes ----------------------------------------------------------------------------------------------- */
 
-static void *share(size_t bytes)
+static inline void *share(size_t bytes)
 {
     void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     assert_true(memory != MAP_FAILED);
@@ -164,7 +202,7 @@ static void *share(size_t bytes)
 }
 
 /* Runs work in a process of its own; what it gives is the exit status. */
-static pid_t begin_process(int (*work)(void *context), void *context)
+static inline pid_t begin_process(int (*work)(void *context), void *context)
 {
     (void)fflush(NULL);
     pid_t pid = fork();
@@ -175,7 +213,7 @@ static pid_t begin_process(int (*work)(void *context), void *context)
 }
 
 /* 128 and the signal for one that was killed. */
-static int end_of_process(pid_t pid)
+static inline int end_of_process(pid_t pid)
 {
     int state;
     assert_int_equal(waitpid(pid, &state, 0), pid);
