@@ -5,7 +5,7 @@
 //                 variant unless N is given and too small for that
 //   KINDS=a,b     only these kinds (a name, or its beginning with a star: table-*)
 //   TRIAL=k       only number k of each of them
-//   JOBS=N        trials at the same time (default: 4)
+//   JOBS=N        trials at the same time (default: 6)
 //
 // Prints one line per kind: kind trials acked lost duplicate_rows duplicate_mails unmailed seconds, then their sum, and
 // "N passed, M failed" by kinds.
@@ -126,7 +126,7 @@ async function main() {
     sum.failed += result.failed;
     for (const name of COUNTED) sum[name] += result[name] || 0;
   };
-  const makers = Array.from({ length: Math.max(1, Math.min(trials.length, Number(process.env.JOBS || 4))) }, () => new TrialProcess());
+  const makers = Array.from({ length: Math.max(1, Math.min(trials.length, Number(process.env.JOBS || 6))) }, () => new TrialProcess());
   await Promise.all(makers.map(async (maker) => { while (queue.length) await count(maker, queue.shift()); }));
   for (const each of alone) await count(makers[0], each);
   for (const maker of makers) maker.stop();

@@ -111,9 +111,12 @@ static void answer_control(struct out *o, const struct request *q)
             count += starts(row->key.row, prefix);
         outf(&body, "{\"count\":%zu}\n", count);
     } else if (same(q->path, LIT("/_fault"))) {
-        if (same(q->method, LIT("POST")) && !rules_read(q->body)) {
-            answer_fault(o, &BAD_INPUT);
-            return;
+        if (same(q->method, LIT("POST"))) {
+            end_hanging();
+            if (!rules_read(q->body)) {
+                answer_fault(o, &BAD_INPUT);
+                return;
+            }
         }
         rules_hits(&body);
     } else {

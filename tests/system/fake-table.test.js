@@ -90,4 +90,9 @@ test('rules that hold back: slow has its effect at once, late has it though the 
   assert.deepStrictEqual(await keys(table), ['slow']);
   await L.until('the late one', async () => (await keys(table)).includes('late'));
   assert.deepStrictEqual(await keys(table), ['late', 'slow']);
+
+  const hanging = outcome(client().createEntity(entity('hangs')));
+  await L.until('it to hang', async () => (await table.hits())[0] === 2);
+  await table.fault();
+  assert.notStrictEqual(await hanging, undefined, 'broken off with the rule');
 });

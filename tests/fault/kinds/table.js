@@ -101,7 +101,7 @@ module.exports = [
       await t.post(t.leads(8));
     },
   },
-  kind('hangs', times(...doneOrNot(writes({ do: 'hang' })), { do: 'hang', on: 'read' })),
+  kind('hangs', [...times(...doneOrNot(writes({ do: 'hang' }))), { do: 'hang', on: 'read' }, { do: 'hang', on: 'read', times: 1 }]),
   kind('drops', times(...doneOrNot(writes({ do: 'drop' })), { do: 'drop' })),
   kind('403', [{ do: 'answer', status: 403, code: 'AuthenticationFailed' }, { do: 'answer', status: 403, code: 'AuthorizationFailure', times: 1 },
     writes({ do: 'answer', status: 403, code: 'AuthorizationPermissionMismatch' }), { do: 'answer', status: 403, code: 'AuthorizationFailure', contains: LEADS }]),

@@ -16,7 +16,7 @@
  *      inner   a batch's 202 with a refusal (status, code) of the operation at index inside; only
  *              for batches that have one there
  *      drop    the connection is closed instead of the answer
- *      hang    no answer, until the client leaves
+ *      hang    no answer, until the client leaves or the rules are replaced
  *      garbage an answer that means nothing, with the status that the right one would have; not HTTP with raw=1
  *      cut     the answer ends after `bytes` of its body, by closing; with length=1 its head agrees to that
  *      slow    the answer comes `ms` later

@@ -35,6 +35,7 @@ struct connection {
     int fd;       /* 0: this place is free */
     bool closing; /* after this answer */
     bool queued;
+    bool hanging;    /* its request is never answered */
     bool late;       /* not watched: its request is answered when it is due, whatever the client does */
     int64_t hold_ns; /* before its answer is sent, or its late request is answered */
     int64_t due_ns;
@@ -264,6 +265,7 @@ static bool connection_go_on(struct connection *c)
         case TURN_CLOSE:
             return false;
         case TURN_HANG:
+            c->hanging = true;
             wait_for(c, EPOLLRDHUP);
             return true;
         case TURN_LATE:
@@ -294,6 +296,15 @@ static bool connection_read(struct connection *c)
         return n < 0 && errno == EAGAIN;
     c->in.n += (size_t)n;
     return connection_go_on(c);
+}
+
+/* They end as when a network comes back: their own events close them. */
+static void end_hanging(void)
+{
+    for (struct connection *c = connections; c < connections + CONNECTIONS; c++) {
+        if (c->fd && c->hanging)
+            (void)shutdown(c->fd, SHUT_RDWR);
+    }
 }
 
 static void connection_ready(struct connection *c, uint32_t events)
