@@ -374,7 +374,7 @@ class Trial {
   allowsAnswer(answer) {
     if (answer.error) return Boolean(this.mayBreakConnections);
     if (answer.code === 503) return Boolean(answer.retryAfter);
-    return (answer.code >= 200 && answer.code < 300) || Boolean(answer.id);
+    return answer.code >= 200 && answer.code < 300;
   }
 
   // Stops leadhook and looks for the last time.  A transaction that was cut off after its last byte can come to light
