@@ -598,6 +598,38 @@ static void test_readme(void **state)
     buf_release(&text);
 }
 
+/* The example has every setting once, `name = value`; one behind a # that has a default shows it. */
+static void test_example(void **state)
+{
+    (void)state;
+    const char *directory = getenv("SOURCE_DIR");
+    char path[512];
+    struct buf text = BUF_INIT(1024 * 1024);
+    struct fail why;
+    struct setting_info info;
+    (void)snprintf(path, sizeof path, "%s/deploy/leadhook.conf.example", directory ? directory : ".");
+    if (file_read(path, FILE_PUBLIC, &text, &why) != ST_OK)
+        fail_msg("%s", why.text);
+    for (size_t index = 0; config_describe(index, &info); index++) {
+        size_t found = 0;
+        struct span rest = buf_span(&text), line;
+        while (span_next(&rest, '\n', &line)) {
+            bool is_shown = span_starts(line, SPAN_LIT("#"));
+            struct span setting = span_from(line, is_shown ? 1 : 0);
+            size_t equals = span_find(setting, '=');
+            if (equals == SPAN_NONE || !span_eq(span_trim(span_cut(setting, 0, equals)), span_of(info.name)))
+                continue;
+            struct span value = span_trim(span_from(setting, equals + 1));
+            found++;
+            if (is_shown && info.otherwise[0] && !span_eq(value, span_of(info.otherwise)))
+                fail_msg("%s: %s: got %.*s, want %s", path, info.name, SPAN_FMT(value), info.otherwise);
+        }
+        if (found != 1)
+            fail_msg("%s has %zu lines for '%s'", path, found, info.name);
+    }
+    buf_release(&text);
+}
+
 /* A configuration that others may read holds no secret itself; without one its mode is nobody's business. */
 static void test_exposed_secrets(void **state)
 {
@@ -648,6 +680,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_no_file, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_size_of_file, set_up, tear_down),
         cmocka_unit_test(test_readme),
+        cmocka_unit_test(test_example),
         cmocka_unit_test_setup_teardown(test_exposed_secrets, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("config", tests, NULL, NULL);
