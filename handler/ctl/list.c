@@ -161,8 +161,8 @@ static struct span notes_of(const struct entity *row)
 
 static void print_table(const struct list *list)
 {
-    (void)printf("%-16s  %-28s  %-14s  %-22s  %-20s  %-28s  %-7s  %s\n", "RECEIVED (UTC)", "OFFER", "ACTION",
-                 "NAME", "COMPANY", "E-MAIL", "MAIL", "NOTES");
+    (void)printf("%-16s  %-8s  %-28s  %-14s  %-22s  %-20s  %-28s  %-7s  %s\n", "RECEIVED (UTC)", "ID", "OFFER",
+                 "ACTION", "NAME", "COMPANY", "E-MAIL", "MAIL", "NOTES");
     for (size_t i = 0; i < list->count; i++) {
         const struct entity *row = &list->leads[i].row;
         struct buf line = BUF_INIT(64 * 1024), name = BUF_INIT(256 * 1024);
@@ -170,6 +170,7 @@ static void print_table(const struct list *list)
         clock_iso_time(list->leads[i].received_ms, time);
         time[10] = ' ';
         add_cell(&line, span_cut(span_of(time), 0, 16), 16);
+        add_cell(&line, span_cut(entity_text(row, COLUMN_DELIVERY_ID), 0, DELIVERY_ID_MIN), DELIVERY_ID_MIN);
         add_cell(&line, row->partition_key, 28);
         add_cell(&line, entity_text(row, "Action"), 14);
         buf_add(&name, entity_text(row, "FirstName"));

@@ -269,12 +269,14 @@ test('leadctl makes no file that is not of the user whose folder it is in', asyn
 test('leadctl list shows the newest first, as a table and as JSON', async (t) => {
   const bench = await setUp(t);
   assert.match((await bench.leadctl('list')).stdout, /no leads yet/);
-  for (const name of ['First', 'Second', 'Third']) await deliver(bench, L.lead({}, { LastName: name, Company: 'A company with a really long name' }));
+  let last;
+  for (const name of ['First', 'Second', 'Third']) last = await deliver(bench, L.lead({}, { LastName: name, Company: 'A company with a really long name' }));
   const table = await bench.leadctl('list', '-n', '2');
   const lines = table.stdout.trimEnd().split('\n');
   assert.strictEqual(lines.length, 3);
-  assert.match(lines[0], /^RECEIVED \(UTC\) +OFFER +ACTION +NAME +COMPANY +E-MAIL +MAIL +NOTES$/);
-  assert.match(lines[1], /^\d{4}-\d\d-\d\d \d\d:\d\d +contoso\.contoso-app +INS +Ana Third +A company with a \.\.\.  +ana\d+@example\.com +sent$/);
+  assert.match(lines[0], /^RECEIVED \(UTC\) +ID +OFFER +ACTION +NAME +COMPANY +E-MAIL +MAIL +NOTES$/);
+  assert.strictEqual(lines[1].split(/ +/)[2], last.answer.json.id.slice(0, 8)); // by which the mail says to look
+  assert.match(lines[1], /^\d{4}-\d\d-\d\d \d\d:\d\d +[0-9a-f]{8} +contoso\.contoso-app +INS +Ana Third +A company with a \.\.\.  +ana\d+@example\.com +sent$/);
   assert.match(lines[2], / Ana Second /);
   const rows = await bench.list();
   assert.deepStrictEqual(rows.map((row) => row.LastName), ['Third', 'Second', 'First']);
