@@ -293,6 +293,15 @@ static const struct lead_write *first_open(struct lead_write *const *leads, size
     return NULL;
 }
 
+/* Neither has taken them: both reasons count, the spool's first. */
+static void add_reason_of_spool(struct lead_write *const *leads, size_t count, const struct fail *why)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (leads[i]->status != ST_OK && leads[i]->status != ST_REFUSED)
+            fail_prefix(&leads[i]->why, "%s, and the store failed", why->text);
+    }
+}
+
 /* Through the store; what the attempt has taught about it goes to the breaker. */
 static void try_store(struct connection *own, struct spool *spool, enum breaker_way way,
                       struct lead_write **leads, size_t count, int64_t deadline_ms)
@@ -337,7 +346,9 @@ static void spool_rest(struct connection *own, struct spool *spool, enum breaker
     spool_put_leads(spool, rest, rest_count, spool_deadline());
     const struct lead_write *failed = first_open(rest, rest_count);
     if (failed && way == BREAKER_OPEN && has_time(own->committer, deadline_ms)) {
+        const struct fail why = failed->why;
         try_store(own, spool, way, rest, rest_count, deadline_ms);
+        add_reason_of_spool(rest, rest_count, &why);
         failed = first_open(rest, rest_count);
     }
     if (failed)
@@ -359,10 +370,8 @@ static void store_leads(struct connection *own, struct job **jobs, size_t count,
         try_store(own, spool, way, leads, count, deadline_ms);
     if (spool)
         spool_rest(own, spool, way, leads, count, deadline_ms);
-    for (size_t i = 0; !spool && c->options.spool.path && i < count; i++) {
-        if (leads[i]->status != ST_OK && leads[i]->status != ST_REFUSED)
-            fail_prefix(&leads[i]->why, "%s, and the store failed", no_spool.text);
-    }
+    else if (c->options.spool.path)
+        add_reason_of_spool(leads, count, &no_spool);
 }
 
 static void store_quarantined(struct connection *own, struct job *job, int64_t deadline_ms)

@@ -124,6 +124,7 @@ test('a full spool: 503 with Retry-After, not ready, and an alarm when it is ove
   }
   assert.strictEqual(answer.code, 503, answer.text);
   assert.ok(answer.headers['retry-after']);
+  assert.match(bench.leadhook.output(), /event=not-stored .* reason="spool: the spool is full: \d+ bytes/); // whatever the table said
   assert.ok(accepted > 0);
   const bytes = fs.readdirSync(bench.dir).filter((name) => name.startsWith('spool.db')).reduce((sum, name) => sum + fs.statSync(bench.file(name)).size, 0);
   assert.ok(bytes <= 1048576, `${bytes} bytes`);
