@@ -15,6 +15,8 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
+#include <sqlite3.h>
+
 #include "lib/store/ledger.h"
 #include "tests/unit/spooled.h"
 
@@ -667,17 +669,647 @@ static void test_damage_while_writing(void **state)
     }
 }
 
+/* --- the breaker --------------------------------------------------------------------------------------------- */
+
+static const struct fail down = {.code = ST_AGAIN, .text = "down"};
+
+/* Opened by one, and by one only. */
+static void test_breaker(void **state)
+{
+    struct place *p = *state;
+    struct spool *spool = open_spool(p), *other = open_spool(p);
+    assert_int_equal(breaker_way(spool), BREAKER_CLOSED);
+    assert_false(breaker_worked(spool));
+    int64_t before = clock_wall_ms();
+    assert_true(breaker_failed(spool, BREAKER_CLOSED, &down));
+    assert_false(breaker_failed(other, BREAKER_CLOSED, &down));
+    struct breaker b = read_breaker(spool, &p->arena);
+    assert_int_equal(b.failures, 1);
+    assert_true(b.since_ms >= before);
+    assert_true(span_eq(b.reason, SPAN_LIT("down")));
+    assert_int_equal(breaker_way(spool), BREAKER_OPEN);
+    assert_int_equal(breaker_way(other), BREAKER_OPEN);
+    make_probe_due(spool);
+    assert_int_equal(breaker_way(other), BREAKER_PROBE);
+    assert_int_equal(breaker_way(spool), BREAKER_OPEN);
+    /* Who probes has died: after some seconds it is another one's turn. */
+    b = read_breaker(spool, &p->arena);
+    assert_in_range(b.probe_ms - clock_wall_ms(), 1000, 5000);
+    make_probe_due(spool);
+    assert_int_equal(breaker_way(spool), BREAKER_PROBE);
+    assert_true(breaker_worked(spool));
+    assert_false(breaker_worked(spool));
+    assert_int_equal(breaker_way(spool), BREAKER_CLOSED);
+    spool_close(other);
+    spool_close(spool);
+}
+
+/* Twice as long after every probe that failed, with jitter, up to a bound. */
+static void test_breaker_waits(void **state)
+{
+    struct place *p = *state;
+    struct spool *spool = open_spool(p);
+    int64_t expected = 1000, waits[2] = {0};
+    assert_true(breaker_failed(spool, BREAKER_CLOSED, &down));
+    for (int i = 0; i < 40; i++) {
+        int64_t wait = read_breaker(spool, &p->arena).probe_ms - clock_wall_ms();
+        assert_in_range(wait, expected * 8 / 10 - 500, expected * 12 / 10);
+        waits[i % 2] = wait;
+        make_probe_due(spool);
+        assert_int_equal(breaker_way(spool), BREAKER_PROBE);
+        assert_false(breaker_failed(spool, BREAKER_PROBE, &down));
+        expected = 2 * expected < 30000 ? 2 * expected : 30000;
+    }
+    assert_true(waits[0] != waits[1]);
+    assert_int_equal(read_breaker(spool, &p->arena).failures, 41);
+    /* What the service asks for, within reason. */
+    struct fail asks = {.code = ST_AGAIN, .retry_after_s = 120};
+    make_probe_due(spool);
+    assert_int_equal(breaker_way(spool), BREAKER_PROBE);
+    assert_false(breaker_failed(spool, BREAKER_PROBE, &asks));
+    assert_in_range(read_breaker(spool, &p->arena).probe_ms - clock_wall_ms(), 119000, 120000);
+    asks.retry_after_s = INT32_MAX;
+    make_probe_due(spool);
+    assert_int_equal(breaker_way(spool), BREAKER_PROBE);
+    assert_false(breaker_failed(spool, BREAKER_PROBE, &asks));
+    assert_in_range(read_breaker(spool, &p->arena).probe_ms - clock_wall_ms(), 599000, 600000);
+    spool_close(spool);
+}
+
+static void run_sql(const struct place *p, const char *sql)
+{
+    sqlite3 *db;
+    assert_int_equal(sqlite3_open(p->spool, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_busy_timeout(db, 5000), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+    (void)sqlite3_close(db);
+}
+
+/* All that was written lies an hour ahead: the clock was set back. */
+static void test_breaker_and_the_clock(void **state)
+{
+    struct place *p = *state;
+    struct spool *spool = open_spool(p);
+    assert_true(breaker_failed(spool, BREAKER_CLOSED, &down));
+    struct breaker b = read_breaker(spool, &p->arena);
+    b.probe_ms += HOUR_MS;
+    write_breaker(spool, &p->arena, &b);
+    assert_int_equal(breaker_way(spool), BREAKER_OPEN); /* the service may have asked for it */
+    run_sql(
+        p,
+        "UPDATE entity SET written_ms = written_ms + 3600000, version = 1 WHERE partition_key = 'breaker'");
+    assert_int_equal(breaker_way(spool), BREAKER_PROBE);
+    spool_close(spool);
+}
+
+/* A breaker that cannot be read is closed, and damage makes a new generation. */
+static void test_damaged_breaker(void **state)
+{
+    struct place *p = *state;
+    struct spool *spool = open_spool(p);
+    unsigned int generation;
+    assert_true(breaker_failed(spool, BREAKER_CLOSED, &down));
+    run_sql(p, "UPDATE entity SET properties = '{' WHERE partition_key = 'breaker'");
+    assert_int_equal(breaker_way(spool), BREAKER_CLOSED);
+    store_close(open_current(spool, &generation));
+    assert_int_equal(generation, 2);
+    assert_true(breaker_failed(spool, BREAKER_CLOSED, &down));
+    assert_int_equal(breaker_way(spool), BREAKER_OPEN);
+    spool_close(spool);
+}
+
+/* A call that many processes make at the same moment, and how many of them were the one. */
+struct race {
+    const struct place *place;
+    bool (*call)(struct spool *spool);
+    _Atomic size_t ready, winners;
+    _Atomic bool go;
+};
+
+static int run_race(void *context)
+{
+    struct race *race = context;
+    struct spool *spool = try_to_open_spool(race->place, NULL);
+    if (!spool)
+        return 2;
+    (void)breaker_is_open(spool);
+    (void)atomic_fetch_add(&race->ready, 1);
+    while (!atomic_load(&race->go))
+        ;
+    if (race->call(spool))
+        (void)atomic_fetch_add(&race->winners, 1);
+    spool_close(spool);
+    return 0;
+}
+
+static size_t winners(const struct place *p, bool (*call)(struct spool *spool))
+{
+    struct race *race = share(sizeof *race);
+    pid_t pids[6];
+    race->place = p;
+    race->call = call;
+    for (size_t i = 0; i < 6; i++)
+        pids[i] = begin_process(run_race, race);
+    while (atomic_load(&race->ready) < 6)
+        (void)usleep(100);
+    atomic_store(&race->go, true);
+    for (size_t i = 0; i < 6; i++)
+        assert_int_equal(end_of_process(pids[i]), 0);
+    size_t count = race->winners;
+    (void)munmap(race, sizeof *race);
+    return count;
+}
+
+static bool opens(struct spool *spool)
+{
+    return breaker_failed(spool, BREAKER_CLOSED, &down);
+}
+
+static bool probes(struct spool *spool)
+{
+    return breaker_way(spool) == BREAKER_PROBE;
+}
+
+static void test_breaker_of_many(void **state)
+{
+    struct place *p = *state;
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(winners(p, opens), 1);
+        struct spool *spool = open_spool(p);
+        assert_int_equal(read_breaker(spool, &p->arena).failures, 1);
+        make_probe_due(spool);
+        assert_int_equal(winners(p, probes), 1);
+        assert_int_equal(winners(p, breaker_worked), 1);
+        assert_int_equal(read_breaker(spool, &p->arena).failures, 0);
+        spool_close(spool);
+    }
+}
+
+/* --- the ledger ---------------------------------------------------------------------------------------------- */
+
+static void key_number(char key[LEDGER_KEY_TEXT + 1], unsigned int number)
+{
+    (void)snprintf(key, LEDGER_KEY_TEXT + 1, "%013lld-%032x", START_MS, number);
+}
+
+static int open_ledger(const struct place *p)
+{
+    int fd;
+    assert_int_equal(ledger_open(p->spool, &fd, NULL), ST_OK);
+    return fd;
+}
+
+static enum status note(int fd, enum ledger_event event, unsigned int number)
+{
+    char key[LEDGER_KEY_TEXT + 1];
+    key_number(key, number);
+    const struct span keys[] = {span_of(key)};
+    return ledger_note(fd, event, LEDGER_LEAD, keys, 1, NULL);
+}
+
+/* The ledger's word on a row; 0: it does not know it. */
+static char word_on(int fd, unsigned int number)
+{
+    char key[LEDGER_KEY_TEXT + 1];
+    struct ledger_rows rows;
+    key_number(key, number);
+    assert_int_equal(ledger_read(fd, &rows, NULL), ST_OK);
+    const struct ledger_row *row = ledger_find(&rows, span_of(key));
+    char word = row ? row->event : '\0';
+    ledger_rows_release(&rows);
+    return word;
+}
+
+static void test_ledger(void **state)
+{
+    struct place *p = *state;
+    int fd = open_ledger(p);
+    assert_int_equal(word_on(fd, 1), 0);
+    static const enum ledger_event events[][3] = {
+        {LEDGER_ARRIVED, LEDGER_ARRIVED, LEDGER_ARRIVED},  {LEDGER_ARRIVED, LEDGER_DEPARTED, LEDGER_ARRIVED},
+        {LEDGER_DEPARTED, LEDGER_ARRIVED, LEDGER_ARRIVED}, {LEDGER_ARRIVED, LEDGER_ARRIVED, LEDGER_LOST},
+        {LEDGER_LOST, LEDGER_ARRIVED, LEDGER_DEPARTED},
+    };
+    for (int k = 0; k < 3; k++) {
+        for (unsigned int i = 0; i < 5; i++)
+            assert_int_equal(note(fd, events[i][k], i), ST_OK);
+    }
+    assert_int_equal(word_on(fd, 0), LEDGER_ARRIVED);
+    assert_int_equal(word_on(fd, 1), LEDGER_DEPARTED);
+    assert_int_equal(word_on(fd, 2), LEDGER_DEPARTED);
+    assert_int_equal(word_on(fd, 3), LEDGER_LOST);
+    assert_int_equal(word_on(fd, 4), LEDGER_DEPARTED);
+    const struct span bad = SPAN_LIT("short");
+    assert_int_equal(ledger_note(fd, LEDGER_ARRIVED, LEDGER_LEAD, &bad, 1, NULL), ST_BUG);
+    (void)close(fd);
+}
+
+static void append(int fd, const void *bytes, size_t count)
+{
+    assert_int_equal(write(fd, bytes, count), count);
+}
+
+/* What does not match is passed over, and spoils nothing before or behind it. */
+static void test_ledger_damage(void **state)
+{
+    struct place *p = *state;
+    int fd = open_ledger(p);
+    struct stat info;
+    char *long_line = malloc(200000);
+    unsigned char garbage[3000];
+    assert_non_null(long_line);
+    assert_int_equal(note(fd, LEDGER_ARRIVED, 0), ST_OK);
+    assert_int_equal(fstat(fd, &info), 0);
+    off_t line = info.st_size;
+    /* Cut off anywhere. */
+    for (unsigned int i = 1; i < 70; i++) {
+        off_t before = lseek(fd, 0, SEEK_END);
+        assert_int_equal(note(fd, LEDGER_ARRIVED, 1000 + i), ST_OK);
+        assert_int_equal(ftruncate(fd, before + (off_t)(i % (unsigned int)line)), 0);
+        assert_int_equal(note(fd, LEDGER_ARRIVED, i), ST_OK);
+    }
+    for (size_t i = 0; i < sizeof garbage; i++)
+        garbage[i] = (unsigned char)rand();
+    append(fd, garbage, sizeof garbage);
+    assert_int_equal(note(fd, LEDGER_ARRIVED, 70), ST_OK);
+    memset(long_line, 'x', 200000);
+    append(fd, long_line, 200000);
+    assert_int_equal(note(fd, LEDGER_ARRIVED, 71), ST_OK);
+    /* One bit. */
+    off_t at = lseek(fd, 0, SEEK_END);
+    assert_int_equal(note(fd, LEDGER_ARRIVED, 72), ST_OK);
+    int other = open_ledger(p);
+    assert_int_equal(fcntl(other, F_SETFL, 0), 0); /* not O_APPEND */
+    assert_int_equal(pwrite(other, "D", 1, at + 1), 1);
+    (void)close(other);
+    for (unsigned int i = 0; i < 72; i++)
+        assert_int_equal(word_on(fd, i), LEDGER_ARRIVED);
+    assert_int_equal(word_on(fd, 72), 0);
+    free(long_line);
+    (void)close(fd);
+}
+
+static int note_many(void *context)
+{
+    const struct place *p = context;
+    int fd;
+    if (ledger_open(p->spool, &fd, NULL) != ST_OK)
+        return 2;
+    for (unsigned int round = 0; round < 50; round++) {
+        char keys[20][LEDGER_KEY_TEXT + 1];
+        struct span spans[20];
+        for (unsigned int i = 0; i < 20; i++) {
+            (void)snprintf(keys[i], sizeof keys[i], "%013lld-", START_MS);
+            random_hex(keys[i] + 14, 32);
+            spans[i] = span_of(keys[i]);
+        }
+        if (ledger_note(fd, LEDGER_ARRIVED, LEDGER_LEAD, spans, 20, NULL) != ST_OK)
+            return 3;
+    }
+    return 0;
+}
+
+static void test_ledger_of_many(void **state)
+{
+    struct place *p = *state;
+    pid_t pids[4];
+    struct ledger_rows rows;
+    for (size_t i = 0; i < 4; i++)
+        pids[i] = begin_process(note_many, p);
+    for (size_t i = 0; i < 4; i++)
+        assert_int_equal(end_of_process(pids[i]), 0);
+    int fd = open_ledger(p);
+    assert_int_equal(ledger_read(fd, &rows, NULL), ST_OK);
+    assert_int_equal(rows.count, 4 * 50 * 20);
+    ledger_rows_release(&rows);
+    (void)close(fd);
+}
+
+static bool yes(void *context)
+{
+    (void)context;
+    return true;
+}
+
+static bool no(void *context)
+{
+    (void)context;
+    return false;
+}
+
+/* Emptied only while nobody is between a commit and its note, and if the spool is empty. */
+static void test_ledger_clear(void **state)
+{
+    struct place *p = *state;
+    int fd = open_ledger(p), other = open_ledger(p), third = open_ledger(p);
+    assert_int_equal(note(fd, LEDGER_ARRIVED, 1), ST_OK);
+    assert_true(ledger_hold(other, soon()));
+    assert_true(ledger_hold(third, soon()));
+    assert_false(ledger_clear(fd, yes, NULL));
+    ledger_release(other);
+    assert_false(ledger_clear(fd, yes, NULL));
+    ledger_release(third);
+    assert_false(ledger_clear(fd, no, NULL));
+    assert_int_equal(word_on(fd, 1), LEDGER_ARRIVED);
+    assert_true(ledger_clear(fd, yes, NULL));
+    assert_int_equal(word_on(fd, 1), 0);
+    assert_int_equal(note(other, LEDGER_ARRIVED, 2), ST_OK);
+    assert_int_equal(word_on(fd, 2), LEDGER_ARRIVED);
+    /* Who empties it has been stopped: nobody waits for ever. */
+    assert_int_equal(flock(fd, LOCK_EX), 0);
+    assert_false(ledger_hold(other, clock_monotonic_ms() + 20));
+    (void)close(fd);
+    assert_true(ledger_hold(other, soon()));
+    assert_false(ledger_is_gone(other));
+    char path[128];
+    (void)snprintf(path, sizeof path, "%s.ledger", p->spool);
+    assert_int_equal(unlink(path), 0);
+    assert_true(ledger_is_gone(other));
+    (void)close(other);
+    (void)close(third);
+}
+
+/* --- what operators do --------------------------------------------------------------------------------------- */
+
+static void remove_files(const struct place *p, const char *names)
+{
+    char command[400];
+    (void)snprintf(command, sizeof command, "cd %s && rm -f %s", p->directory, names);
+    assert_int_equal(system(command), 0);
+}
+
+/* The files are removed or moved away while processes have them open: they go on in new ones. */
+static void test_files_removed(void **state)
+{
+    struct place *p = *state;
+    struct spool *spool = open_spool(p), *other = open_spool(p);
+    struct lead_write *lead = make_lead(&p->arena, "contoso.a", START_MS);
+    unsigned int generation;
+    struct salvage result;
+    assert_int_equal(put_leads(spool, &lead, 1), ST_OK);
+    remove_files(p, "spool.db spool.db-wal spool.db-shm");
+    lead = make_lead(&p->arena, "contoso.a", START_MS + 1);
+    assert_int_equal(put_leads(other, &lead, 1), ST_OK); /* makes the new file */
+    lead = make_lead(&p->arena, "contoso.a", START_MS + 2);
+    assert_int_equal(put_leads(spool, &lead, 1), ST_OK); /* had the old one open */
+    assert_int_equal(spooled_count(spool), 2);
+    struct store *store = open_current(other, &generation);
+    assert_int_equal(generation, 1);
+    assert_true(spool_is_current(other, store, 1));
+    assert_int_equal(salvage(other, store, generation, &result), ST_OK);
+    assert_int_equal(result.lost, 1); /* what was in the file that is no more */
+    remove_files(p, "spool.db spool.db-wal spool.db-shm spool.db.ledger");
+    assert_false(spool_is_current(other, store, 1));
+    store_close(store);
+    lead = make_lead(&p->arena, "contoso.a", START_MS + 3);
+    assert_int_equal(put_leads(spool, &lead, 1), ST_OK);
+    store = open_current(other, &generation);
+    run_sql(p, "DELETE FROM entity WHERE partition_key = 'spool'");
+    assert_int_equal(salvage(other, store, generation, &result), ST_OK);
+    assert_int_equal(result.lost, 1); /* so it was noted in the new ledger */
+    store_close(store);
+    spool_close(spool);
+    spool_close(other);
+}
+
+/* Generations moved away from the bottom and from the middle. */
+static void test_generations_removed(void **state)
+{
+    struct place *p = *state;
+    struct spool *idle = open_spool(p), *spool = open_spool(p);
+    struct fail why;
+    struct lead_write *lead;
+    unsigned int generation;
+    for (unsigned int i = 1; i < 4; i++)
+        assert_int_equal(spool_leave_generation(spool, i, &why), ST_OK);
+    remove_files(p, "spool.db.2* spool.db.3*");
+    /* Has generation 1 open, and 2 is not there. */
+    lead = make_lead(&p->arena, "contoso.a", START_MS);
+    assert_int_equal(put_leads(idle, &lead, 1), ST_OK);
+    struct store *store = open_current(spool, &generation);
+    assert_int_equal(generation, 4);
+    assert_int_equal(rows_of(store, &p->arena, TABLE_LEADS, SPOOL_PARTITION).count, 1);
+    remove_files(p, "spool.db spool.db-wal spool.db-shm");
+    lead = make_lead(&p->arena, "contoso.a", START_MS + 1);
+    assert_int_equal(put_leads(idle, &lead, 1), ST_OK);
+    assert_int_equal(spooled_count(spool), 2);
+    struct salvage result;
+    assert_int_equal(salvage(spool, store, generation, &result), ST_OK);
+    assert_int_equal(result.lost, 0);
+    assert_true(result.complete);
+    store_close(store);
+    spool_close(spool);
+    spool_close(idle);
+    /* What only looks like a generation is none. */
+    char command[300];
+    (void)snprintf(
+        command, sizeof command,
+        "cd %s && touch spool.db.bak spool.db.20261121 spool.db.007 spool.db.1 spool.db.9x spool.db.9-wal",
+        p->directory);
+    assert_int_equal(system(command), 0);
+    spool = open_spool(p);
+    store_close(open_current(spool, &generation));
+    assert_int_equal(generation, 4);
+    spool_close(spool);
+}
+
+/* --- salvage ------------------------------------------------------------------------------------------------- */
+
+/* What has left the spool does not come back, neither out of old generations nor with an older state of the file. */
+static void test_departed_stays_away(void **state)
+{
+    struct place *p = *state;
+    struct spool *spool = open_spool(p);
+    struct lead_write *leads[6];
+    struct salvage result;
+    unsigned int generation;
+    struct fail why;
+    for (int i = 0; i < 6; i++)
+        leads[i] = make_lead(&p->arena, "contoso.a", START_MS + i);
+    assert_int_equal(put_leads(spool, leads, 6), ST_OK);
+    assert_int_equal(spool_leave_generation(spool, 1, &why), ST_OK);
+    struct store *store = open_current(spool, &generation);
+    assert_int_equal(generation, 2);
+    assert_int_equal(salvage(spool, store, generation, &result), ST_OK);
+    assert_int_equal(result.rescued, 6);
+    struct page page = rows_of(store, &p->arena, TABLE_LEADS, SPOOL_PARTITION);
+    assert_int_equal(spool_remove(spool, store, TABLE_LEADS, page.rows, 4, soon(), NULL), ST_OK);
+    /* Out of generation 1, where they still are: */
+    assert_int_equal(spool_leave_generation(spool, 2, &why), ST_OK);
+    store_close(store);
+    store = open_current(spool, &generation);
+    assert_int_equal(salvage(spool, store, generation, &result), ST_OK);
+    assert_int_equal(result.rescued, 2);
+    assert_int_equal(result.lost, 0);
+    page = rows_of(store, &p->arena, TABLE_LEADS, SPOOL_PARTITION);
+    assert_int_equal(page.count, 2);
+    assert_int_equal(spool_remove(spool, store, TABLE_LEADS, page.rows, 2, soon(), NULL), ST_OK);
+    /* And when the ledger knows nothing of them any more: */
+    assert_int_equal(spool_audit(spool, store, generation, &result, NULL), ST_OK);
+    assert_true(result.complete);
+    assert_int_equal(spool_leave_generation(spool, 3, &why), ST_OK);
+    store_close(store);
+    store = open_current(spool, &generation);
+    assert_int_equal(salvage(spool, store, generation, &result), ST_OK);
+    assert_int_equal(result.rescued, 0);
+    assert_int_equal(rows_of(store, &p->arena, TABLE_LEADS, SPOOL_PARTITION).count, 0);
+    /* A row that departed and is there again. */
+    assert_int_equal(put_leads(spool, leads, 1), ST_OK);
+    page = rows_of(store, &p->arena, TABLE_LEADS, SPOOL_PARTITION);
+    struct operation back = {.kind = OPERATION_INSERT, .entity = page.rows[0]};
+    size_t failed;
+    assert_int_equal(spool_remove(spool, store, TABLE_LEADS, page.rows, 1, soon(), NULL), ST_OK);
+    assert_int_equal(store_transact(store, TABLE_LEADS, &back, 1, soon(), &failed, NULL), ST_OK);
+    assert_int_equal(salvage(spool, store, generation, &result), ST_OK);
+    assert_int_equal(rows_of(store, &p->arena, TABLE_LEADS, SPOOL_PARTITION).count, 0);
+    store_close(store);
+    spool_close(spool);
+}
+
+/* A row rescued out of a generation and destroyed in the next is still found in the first. */
+static void test_salvage_of_salvage(void **state)
+{
+    struct place *p = *state;
+    struct spool *spool = open_spool(p);
+    struct lead_write *lead = make_lead(&p->arena, "contoso.a", START_MS);
+    struct salvage result;
+    unsigned int generation;
+    struct fail why;
+    assert_int_equal(put_leads(spool, &lead, 1), ST_OK);
+    assert_int_equal(spool_leave_generation(spool, 1, &why), ST_OK);
+    struct store *store = open_current(spool, &generation);
+    assert_int_equal(salvage(spool, store, generation, &result), ST_OK);
+    assert_int_equal(result.rescued, 1);
+    store_close(store);
+    assert_int_equal(spool_leave_generation(spool, 2, &why), ST_OK);
+    damage_file(p, 2, "", DAMAGE_EMPTY);
+    damage_file(p, 2, "-wal", DAMAGE_EMPTY);
+    store = open_current(spool, &generation);
+    assert_int_equal(salvage(spool, store, generation, &result), ST_OK);
+    assert_int_equal(result.rescued, 1);
+    assert_int_equal(result.lost, 0);
+    store_close(store);
+    spool_close(spool);
+}
+
+/* An old generation that cannot be opened just now (too many files, no right) is not a damaged one. */
+static void test_unreadable_for_now(void **state)
+{
+    struct place *p = *state;
+    struct spool *spool = open_spool(p);
+    struct lead_write *lead = make_lead(&p->arena, "contoso.a", START_MS);
+    struct salvage result;
+    unsigned int generation;
+    struct fail why;
+    char command[300];
+    assert_int_equal(put_leads(spool, &lead, 1), ST_OK);
+    assert_int_equal(spool_leave_generation(spool, 1, &why), ST_OK);
+    struct store *store = open_current(spool, &generation);
+    /* A directory in its place, which fails for root too. */
+    (void)snprintf(command, sizeof command,
+                   "cd %s && mkdir away && mv spool.db spool.db-wal away && mkdir spool.db", p->directory);
+    assert_int_equal(system(command), 0);
+    assert_int_equal(salvage(spool, store, generation, &result), ST_OK);
+    assert_false(result.complete);
+    assert_int_equal(result.lost, 0);
+    assert_int_equal(spool_audit(spool, store, generation, &result, NULL), ST_OK);
+    assert_false(result.complete);
+    assert_int_equal(result.lost, 0);
+    (void)snprintf(command, sizeof command,
+                   "cd %s && rmdir spool.db && rm -f spool.db-shm && mv away/* . && rmdir away",
+                   p->directory);
+    assert_int_equal(system(command), 0);
+    assert_int_equal(salvage(spool, store, generation, &result), ST_OK);
+    assert_true(result.complete);
+    assert_int_equal(result.rescued, 1);
+    store_close(store);
+    spool_close(spool);
+}
+
+/* Emptying, shrinking and clearing again and again while others put leads and a generation is left now and then. */
+static void test_audit_while_writing(void **state)
+{
+    struct place *p = *state;
+    struct crowd *crowd = new_crowd(p);
+    pid_t pids[3];
+    size_t departed = 0, audits = 0;
+    p->max_bytes = 16 * MIB;
+    begin_writers(crowd, pids, 3);
+    struct spool *spool = open_spool(p);
+    struct store *store = NULL;
+    unsigned int generation = 0;
+    for (int64_t end = clock_monotonic_ms() + 20000;
+         (audits < 40 || departed < 500) && clock_monotonic_ms() < end;) {
+        struct arena arena = ARENA_INIT(64 * MIB);
+        struct query q = {.table = TABLE_LEADS, .partition_key = SPAN_LIT(SPOOL_PARTITION), .limit = 100};
+        struct salvage result = {.complete = true};
+        struct page page = {0};
+        struct fail why = {0};
+        enum status status = ST_OK;
+        if (!store || !spool_is_current(spool, store, generation)) {
+            store_close(store);
+            store = open_current(spool, &generation);
+            status = spool_salvage(spool, store, generation, &result, &why);
+            assert_true(status == ST_OK || status == ST_AGAIN);
+            assert_int_equal(result.lost, 0);
+        }
+        status = store_query(store, &q, soon(), &arena, &page, &why);
+        assert_int_equal(status, ST_OK);
+        if (page.count > 0) {
+            status = spool_remove(spool, store, TABLE_LEADS, page.rows, page.count, soon(), &why);
+            assert_int_equal(status, ST_OK);
+            departed += page.count;
+        }
+        status = spool_audit(spool, store, generation, &result, &why);
+        assert_true(status == ST_OK || status == ST_AGAIN); /* left just now */
+        assert_int_equal(result.lost, 0);
+        audits++;
+        if (audits % 10 == 0)
+            assert_int_equal(spool_leave_generation(spool, generation, &why), ST_OK);
+        arena_release(&arena);
+    }
+    atomic_store(&crowd->stop, true);
+    end_writers(crowd, pids, 3);
+    if (crowd->refused)
+        print_error("%s\n", crowd->refusal);
+    assert_int_equal(crowd->refused, 0);
+    assert_true(departed >= 500);
+    store_close(store);
+    spool_close(spool);
+    struct verdict v = judge(crowd);
+    assert_int_equal(v.lost, 0);
+    assert_true(v.present + departed >= v.acknowledged);
+    free_crowd(crowd);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_round_trip, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_rows_that_are_there, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_refused_lead, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_remove, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_quota, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_fresh_spool_of_many, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_generations_left, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_damage_while_writing, set_up, tear_down),
+        TEST(test_round_trip),
+        TEST(test_rows_that_are_there),
+        TEST(test_refused_lead),
+        TEST(test_remove),
+        TEST(test_quota),
+        TEST(test_fresh_spool_of_many),
+        TEST(test_generations_left),
+        TEST(test_damage_while_writing),
+        TEST(test_breaker),
+        TEST(test_breaker_waits),
+        TEST(test_breaker_and_the_clock),
+        TEST(test_damaged_breaker),
+        TEST(test_breaker_of_many),
+        TEST(test_ledger),
+        TEST(test_ledger_damage),
+        TEST(test_ledger_of_many),
+        TEST(test_ledger_clear),
+        TEST(test_files_removed),
+        TEST(test_generations_removed),
+        TEST(test_departed_stays_away),
+        TEST(test_salvage_of_salvage),
+        TEST(test_unreadable_for_now),
+        TEST(test_audit_while_writing),
     };
     if (getenv("ONLY"))
         cmocka_set_test_filter(getenv("ONLY"));
