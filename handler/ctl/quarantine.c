@@ -171,7 +171,7 @@ static enum status commit(struct service *service, struct store *store, struct l
     seen.received_ms = store_now_ms(store);
     enum status status = offers_new(&offers, why);
     if (status == ST_OK)
-        status = offers_ensure(offers, store, &seen, deadline_ms, why);
+        status = offers_ensure(offers, store, NULL, &seen, deadline_ms, why);
     if (status == ST_OK) {
         leads_commit(store, &options.rules, &write, 1, deadline_ms, arena);
         status = write->status;

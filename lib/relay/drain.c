@@ -251,7 +251,7 @@ static void commit(struct page_work *w, struct lead_write **leads, size_t count)
     int64_t deadline_ms = clock_monotonic_ms() + TABLE_WAIT_MS;
     enum status status = ST_OK;
     for (size_t i = 0; i < count && status == ST_OK; i++)
-        status = offers_ensure(d->offers, d->table, &leads[i]->delivery, deadline_ms, &why);
+        status = offers_ensure(d->offers, d->table, NULL, &leads[i]->delivery, deadline_ms, &why);
     if (status == ST_UNKNOWN)
         status = ST_AGAIN; /* the directory's row, perhaps; the leads' certainly not */
     if (status == ST_OK)

@@ -312,7 +312,7 @@ static void try_store(struct connection *own, struct spool *spool, enum breaker_
     size_t known_count = 0;
     for (size_t i = 0; i < count; i++) {
         struct lead_write *lead = leads[i];
-        lead->status = offers_ensure(c->offers, own->store, &lead->delivery, deadline_ms, &lead->why);
+        lead->status = offers_ensure(c->offers, own->store, spool, &lead->delivery, deadline_ms, &lead->why);
         if (lead->status == ST_OK)
             known[known_count++] = lead;
         else if (lead->status == ST_UNKNOWN)

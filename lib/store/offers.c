@@ -9,11 +9,15 @@
 #include "lib/base/clock.h"
 #include "lib/base/crypto.h"
 
+/* L6 */
+#include "lib/store/spool_internal.h"
+
 enum {
     SLOTS = 2048, /* a power of two */
     SLOTS_FULL = SLOTS / 4 * 3,
     OFFER_ARENA_BYTES = 64 * 1024,
-    OFFERS_PER_PAGE = 500
+    OFFERS_PER_PAGE = 500,
+    SPOOL_WAIT_MS = 1000
 };
 
 struct slot {
@@ -146,8 +150,47 @@ out:
     return status;
 }
 
-enum status offers_ensure(struct offers *offers, struct store *store, const struct delivery *delivery,
-                          int64_t deadline_ms, struct fail *why)
+/* --- what the spool knows, for processes that live for one request -------------------------------------------- */
+
+struct spooled_offer {
+    const struct offer *offer;
+    bool is_known;
+};
+
+static enum status read_spooled(struct spool *spool, void *context, int64_t deadline_ms, struct fail *why)
+{
+    struct spooled_offer *known = context;
+    struct arena arena = ARENA_INIT(OFFER_ARENA_BYTES);
+    struct entity *row = NULL;
+    enum status status = store_get_many(spool->store, TABLE_OPS, SPAN_LIT(OFFERS_PARTITION),
+                                        &known->offer->partition, 1, NULL, deadline_ms, &arena, &row, why);
+    known->is_known = status == ST_OK && row &&
+                      offer_of_row(row).last_ms / CLOCK_DAY_MS == known->offer->last_ms / CLOCK_DAY_MS;
+    arena_release(&arena);
+    return status;
+}
+
+static enum status write_spooled(struct spool *spool, void *context, int64_t deadline_ms, struct fail *why)
+{
+    const struct spooled_offer *known = context;
+    return write_offer(spool->store, known->offer, true, deadline_ms, why);
+}
+
+/* Either way a failure only costs one more write of the directory. */
+static bool spool_does(struct spool *spool,
+                       enum status (*work)(struct spool *, void *, int64_t, struct fail *),
+                       struct spooled_offer *known)
+{
+    int64_t deadline_ms = clock_monotonic_ms() + SPOOL_WAIT_MS;
+    if (!spool || !spool_lock(spool, deadline_ms))
+        return false;
+    bool done = spool_work(spool, work, known, deadline_ms, NULL) == ST_OK;
+    spool_unlock(spool);
+    return done;
+}
+
+enum status offers_ensure(struct offers *offers, struct store *store, struct spool *spool,
+                          const struct delivery *delivery, int64_t deadline_ms, struct fail *why)
 {
     /* Not the time of receipt: what comes out of a spool after a week has mail to send now. */
     int64_t now_ms = store_now_ms(store);
@@ -160,7 +203,13 @@ enum status offers_ensure(struct offers *offers, struct store *store, const stru
         .first_ms = delivery->received_ms,
         .last_ms = now_ms,
     };
-    enum status status = write_offer(store, &offer, true, deadline_ms, why);
+    struct spooled_offer spooled = {.offer = &offer};
+    enum status status = ST_OK;
+    if (!spool_does(spool, read_spooled, &spooled) || !spooled.is_known) {
+        status = write_offer(store, &offer, true, deadline_ms, why);
+        if (status == ST_OK)
+            (void)spool_does(spool, write_spooled, &spooled);
+    }
     if (status == ST_OK)
         remember(offers, partition, now_ms);
     return status;

@@ -13,15 +13,16 @@
 #define LEAD_OFFERS_H
 
 #include "lib/store/rows.h"
-#include "lib/store/store.h"
+#include "lib/store/spool.h"
 
 struct offers;
 
 MUST_CHECK enum status offers_new(struct offers **offers, struct fail *why);
 void offers_free(struct offers *offers);
 
-/* Makes sure that the directory has the lead's offer, and notes the time. */
-MUST_CHECK enum status offers_ensure(struct offers *offers, struct store *store,
+/* Makes sure that the directory has the lead's offer, and notes the time.  The spool
+ * (NULL: there is none) remembers for a process that lives for one request. */
+MUST_CHECK enum status offers_ensure(struct offers *offers, struct store *store, struct spool *spool,
                                      const struct delivery *delivery, int64_t deadline_ms, struct fail *why);
 
 /* Writes the last lead times that were noted since the last call.  Stops at the

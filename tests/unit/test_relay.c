@@ -116,7 +116,7 @@ static void store_lead(struct fixture *f, char digit, size_t recipient_count)
     struct offers *offers;
     struct fail why;
     assert_int_equal(offers_new(&offers, &why), ST_OK);
-    assert_int_equal(offers_ensure(offers, f->store, &write.delivery, soon(), &why), ST_OK);
+    assert_int_equal(offers_ensure(offers, f->store, NULL, &write.delivery, soon(), &why), ST_OK);
     offers_free(offers);
 }
 

@@ -18,6 +18,7 @@
 #include <sqlite3.h>
 
 #include "lib/store/ledger.h"
+#include "lib/store/offers.h"
 #include "tests/unit/spooled.h"
 
 static int set_up(void **state)
@@ -82,6 +83,39 @@ static void test_rows_that_are_there(void **state)
     assert_int_equal(put_leads(spool, &leads[1], 2), ST_OK);
     assert_int_equal(put_leads(spool, leads, 5), ST_OK);
     assert_int_equal(spooled_count(spool), 5);
+    spool_close(spool);
+}
+
+static bool directory_has(struct store *table, const struct lead_write *lead, struct arena *arena)
+{
+    const struct span key = span_of(lead->delivery.lead->partition);
+    struct entity *row = NULL;
+    assert_int_equal(store_get_many(table, TABLE_OPS, SPAN_LIT(OFFERS_PARTITION), &key, 1, NULL, soon(),
+                                    arena, &row, NULL),
+                     ST_OK);
+    return row != NULL;
+}
+
+/* A process that lives for one request need not write the offer that another one wrote today. */
+static void test_offers_are_remembered(void **state)
+{
+    struct place *p = *state;
+    struct spool *spool = open_spool(p);
+    struct lead_write *lead = make_lead(&p->arena, "contoso.a", START_MS);
+    char path[128];
+    for (int process = 0; process < 3; process++) {
+        struct store *table;
+        struct offers *offers;
+        /* A table of its own: what is found in it was written by this process. */
+        (void)snprintf(path, sizeof path, "%s/table%d.db", p->directory, process);
+        assert_int_equal(store_open_sqlite(path, &table, NULL), ST_OK);
+        assert_int_equal(offers_new(&offers, NULL), ST_OK);
+        assert_int_equal(
+            offers_ensure(offers, table, process < 2 ? spool : NULL, &lead->delivery, soon(), NULL), ST_OK);
+        assert_int_equal(directory_has(table, lead, &p->arena), process != 1);
+        offers_free(offers);
+        store_close(table);
+    }
     spool_close(spool);
 }
 
@@ -1289,6 +1323,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_round_trip),
         TEST(test_rows_that_are_there),
+        TEST(test_offers_are_remembered),
         TEST(test_refused_lead),
         TEST(test_remove),
         TEST(test_quota),

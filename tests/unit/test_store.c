@@ -635,7 +635,7 @@ static void test_offers_directory(void **state)
     assert_int_equal(offers_new(&offers, &why), ST_OK);
     for (int i = 0; i < 3; i++) {
         struct lead_write *lead = new_lead(f, 'a', '1', week_ago_ms + i * HOUR_MS);
-        assert_int_equal(offers_ensure(offers, f->store, &lead->delivery, soon(), &why), ST_OK);
+        assert_int_equal(offers_ensure(offers, f->store, NULL, &lead->delivery, soon(), &why), ST_OK);
     }
     assert_int_equal(offers_flush(offers, f->store, soon(), &why), ST_OK);
     offers_free(offers);
@@ -643,7 +643,7 @@ static void test_offers_directory(void **state)
     assert_true(directory_entry(f).last_ms >= begun_ms);
     assert_int_equal(offers_new(&offers, &why), ST_OK); /* another process */
     struct lead_write *older = new_lead(f, 'a', '1', week_ago_ms - HOUR_MS);
-    assert_int_equal(offers_ensure(offers, f->store, &older->delivery, soon(), &why), ST_OK);
+    assert_int_equal(offers_ensure(offers, f->store, NULL, &older->delivery, soon(), &why), ST_OK);
     offers_free(offers);
     assert_int_equal(directory_entry(f).first_ms, week_ago_ms);
     assert_true(directory_entry(f).last_ms >= begun_ms);
@@ -659,14 +659,14 @@ static void test_offers_directory_removed(void **state)
     size_t failed;
     struct lead_write *lead = new_lead(f, 'a', '1', clock_wall_ms());
     assert_int_equal(offers_new(&offers, &why), ST_OK);
-    assert_int_equal(offers_ensure(offers, f->store, &lead->delivery, soon(), &why), ST_OK);
+    assert_int_equal(offers_ensure(offers, f->store, NULL, &lead->delivery, soon(), &why), ST_OK);
     assert_true(entity_init(&operation.entity, SPAN_LIT(OFFERS_PARTITION), span_of(f->partition), &f->arena));
     operation.entity.etag = SPAN_LIT("*");
     assert_int_equal(store_transact(f->store, TABLE_OPS, &operation, 1, soon(), &failed, &why), ST_OK);
     int64_t before_ms = store_now_ms(f->store);
     while (store_now_ms(f->store) <= before_ms + SERVICE_CLOCK_MS) /* a later time is what is flushed */
         (void)usleep(1000);
-    assert_int_equal(offers_ensure(offers, f->store, &lead->delivery, soon(), &why), ST_OK);
+    assert_int_equal(offers_ensure(offers, f->store, NULL, &lead->delivery, soon(), &why), ST_OK);
     assert_int_equal(directory_entry(f).last_ms, 0);
     assert_int_equal(offers_flush(offers, f->store, soon(), &why), ST_OK);
     assert_true(directory_entry(f).last_ms > 0);
