@@ -494,8 +494,10 @@ enum status relay_once(const struct relay_options *options, bool *waiting, struc
         status = options->open(options->context, &store, why);
     if (status == ST_OK) {
         complete(&completed, owner, options->mailer.stop);
-        /* Each role has its turn, whatever becomes of the others; the first failure is told. */
+        /* Each role has its turn, whatever becomes of the others; the first failure is told.  Alarms come first, so
+         * that no slow table or mail holds them up, and again at the end for what the others have raised. */
         enum status (*const turns[])(const struct relay_options *, struct store *, bool *, struct fail *) = {
+            options->watch.recipient_count > 0 ? watch_once : NULL,
             options->drain.spool.path ? drain_once : NULL,
             options->mails_leads ? mail_once : NULL,
             options->watch.recipient_count > 0 ? watch_once : NULL,
@@ -506,6 +508,8 @@ enum status relay_once(const struct relay_options *options, bool *waiting, struc
                 status = turn;
                 *why = failed;
             }
+            if (i == 0)
+                *waiting = false; /* the last turn knows better */
         }
     }
     store_close(store);

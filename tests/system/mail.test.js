@@ -3,6 +3,7 @@
 'use strict';
 
 const assert = require('node:assert');
+const { spawnSync } = require('node:child_process');
 const fs = require('node:fs');
 const L = require('./lib.js');
 
@@ -249,6 +250,20 @@ test('the rate limit holds mail back and loses none', async (t) => {
   assert.strictEqual((await bench.leadctl('relay', '--once')).status, 0); // a new process begins a new minute
   assert.strictEqual(bench.smtp.mails.length, 4);
   assert.deepStrictEqual(mailRows(bench), []);
+});
+
+test('leadctl relay mails alarms before the leads\' mails, which may be slow', async (t) => {
+  const bench = new L.Bench(t);
+  bench.smtp = await L.startSmtp(bench);
+  bench.configure(bench.smtp.settings({ alarm_to: 'operator@example.com' }));
+  // As plain CGI programs, so that nobody mails anything before.
+  for (const [body, code] of [[L.lead(), 200], ['{"UserDetails":', 400]]) {
+    const cgi = spawnSync(`${L.build}/leadhook`, ['--config', bench.config], { input: body, encoding: 'utf8', env: {
+      REQUEST_METHOD: 'POST', SCRIPT_NAME: '/leads', QUERY_STRING: `key=${L.KEY}`, CONTENT_LENGTH: String(body.length) } });
+    assert.match(cgi.stdout, new RegExp(`^Status: ${code} `), cgi.stderr);
+  }
+  assert.strictEqual((await bench.leadctl('relay', '--once')).status, 0);
+  assert.deepStrictEqual(bench.smtp.mails.map((mail) => mail.parsed.to.text), ['operator@example.com', 'sales@example.com']);
 });
 
 test('while leadhook runs, leadctl relay leaves the mail to it', async (t) => {
