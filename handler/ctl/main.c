@@ -119,7 +119,7 @@ int main(int argc, char **argv)
         code = ctl_status_unknown("the configuration cannot be used");
     if (code == 0 && (become_owner(&service.config, &why) != ST_OK || http_global_init(&why) != ST_OK)) {
         (void)fprintf(stderr, "leadctl: %s\n", why.text);
-        code = EX_OSERR;
+        code = command->run == ctl_status ? ctl_status_unknown("leadctl cannot begin") : EX_OSERR;
     }
     if (code == 0) {
         enum status shared = metrics_open(NULL, &service.metrics, NULL);
