@@ -80,9 +80,10 @@ static const struct alarm_words WORDS[ALARM_COUNT] = {
             .action =
                 "1. Look for disk errors ('dmesg', 'smartctl -a') and at what else writes to the spool's "
                 "folder.\n"
-                "2. If the disk is failing, set 'spool' to a path on another one soon.\n"
-                "3. Leave the damaged files where they are until 'leadctl spool' shows that nothing waits "
-                "in them.",
+                "2. Leave the damaged files where they are until 'leadctl spool' shows that nothing waits "
+                "in them.\n"
+                "3. If the disk is failing, set 'spool' to a path on another one then, and not before: what "
+                "waits in a spool that is no longer configured is not copied.",
         },
     [ALARM_LEADS_LOST] =
         {
