@@ -12,6 +12,7 @@ const { Volume, sweep } = require('../volume.js');
 
 const KIB = 1024;
 const PLACES = ['spool', 'sqlite'];
+const BURSTS = 3;
 const MOST_CALLS = 200; // no burst makes so many: the loop must have an end
 
 const good = (answer) => answer.code >= 200 && answer.code < 300;
@@ -112,7 +113,8 @@ const CALLS = [
   { calls: 'pwrite64|write', action: 'ENOSPC', on: true },
   { calls: 'open|openat|fsync|fdatasync', action: 'EIO', start: true },
   { calls: 'pwrite64|write|ftruncate|fallocate', action: 'ENOSPC', start: true },
-  { calls: 'pread64|read', action: 'EIO', start: true },
+  // A read that fails counts as damage: each leaves a generation behind, and its salvage reads more.
+  { calls: 'pread64|read', action: 'EIO', start: true, most: 8 },
 ];
 
 module.exports = [
@@ -171,25 +173,30 @@ module.exports = [
     share: 2,
     async trial(t, number) {
       const place = PLACES[number % 2];
-      const { calls, action, on, start } = CALLS[Math.floor(number / 2) % CALLS.length];
-      // Not smaller: all of it is looked at after each k.
-      const volume = await begin(t, place, { mib: 24 }, { preload: { fault: `${calls}:${action}:1${on ? '+' : ''}:/disk/` } });
+      const { calls, action, on, start, most = MOST_CALLS } = CALLS[Math.floor(number / 2) % CALLS.length];
+      const volume = await begin(t, place, { mib: 64 }, { preload: { fault: `${calls}:${action}:1${on ? '+' : ''}:/disk/` } });
       const counter = new Counter(t.host.file('counted'));
       t.after(async () => counter.close());
+      // Which process takes a lead is chance, and with it how many calls there are: a k is given up after some bursts.
+      const meet = async (k) => {
+        let met = false;
+        for (let burst = 0; burst < BURSTS && !met; burst++) {
+          counter.begin(k);
+          t.host.arm();
+          if (start) await restartOne(t);
+          await t.post(t.leads(start ? 6 : 2));
+          t.host.disarm();
+          met = counter.reached();
+        }
+        return met;
+      };
       let k = 1;
-      for (; k < MOST_CALLS; k++) {
-        counter.begin(k);
-        t.host.arm();
-        if (start) await restartOne(t);
-        await t.post(t.leads(2));
-        t.host.disarm();
-        if (!counter.reached()) break;
+      for (; k <= most && await meet(k); k++) {
         await survives(t, volume, `${calls} ${action}, ${on ? 'from ' : ''}k=${k}`);
         await postUntil(t, 'leads after the fault', good);
       }
-      assert.ok(k < MOST_CALLS, 'the loop has no end');
+      assert.ok(k <= MOST_CALLS, 'the loop has no end');
       assert.ok(k > 1, 'the call was never made');
-      if (process.env.DEBUG) console.log(place, calls, action, on, k-1, t.answers.filter(isRefused).length, "refused");
       checkEnds(t, start);
     },
   },
