@@ -28,7 +28,8 @@ enum {
     POSTPONED_LEAD_MS = 600000,     /* at most: nothing waits for a single row */
     POSTPONED_PARTITION_MS = 30000, /* at most, or what the service asks for */
     RETRY_AFTER_MOST_S = 600,
-    SALVAGE_RETRY_MS = 10000
+    SALVAGE_RETRY_MS = 10000,
+    SALVAGE_TRIES = 30 /* before what the disk does not read counts as destroyed */
 };
 
 /* A row (by its key) or a partition that failed while the table works: it is left alone for a while. */
@@ -47,6 +48,7 @@ struct drain {
     unsigned int generation;
     bool is_salvaged; /* all that was in older generations is in it, or known to be lost */
     int64_t salvaged_ms;
+    int salvage_tries;
     int hint_fd;
     bool was_spooling;               /* since the spool was empty for the last time */
     bool audited;                    /* the spool is empty, and its ledger too */
@@ -169,12 +171,15 @@ static enum status open_current(struct drain *d, struct fail *why)
         d->audited = false;
         d->is_salvaged = false;
         d->salvaged_ms = 0;
+        d->salvage_tries = 0;
         status = spool_open_current(d->spool, &d->current, &d->generation, why);
     }
     if (status != ST_OK || d->is_salvaged ||
         (d->salvaged_ms && clock_monotonic_ms() - d->salvaged_ms < clock_long_wait_ms(SALVAGE_RETRY_MS)))
         return status;
-    status = spool_salvage(d->spool, d->current, d->generation, &result, why);
+    d->salvage_tries++;
+    status =
+        spool_salvage(d->spool, d->current, d->generation, d->salvage_tries >= SALVAGE_TRIES, &result, why);
     d->is_salvaged = status == ST_OK && result.complete;
     d->salvaged_ms = clock_monotonic_ms();
     if (result.rescued > 0)
@@ -544,7 +549,8 @@ static enum status look_at_rest(struct drain *d, uint64_t *left, struct fail *wh
     if (status != ST_OK || *left > 0)
         return status;
     if (!d->audited && d->is_salvaged) {
-        status = spool_audit(d->spool, d->current, d->generation, &result, why);
+        status =
+            spool_audit(d->spool, d->current, d->generation, d->salvage_tries >= SALVAGE_TRIES, &result, why);
         d->audited = status == ST_OK && result.complete;
         report_lost(d, result.lost);
     }

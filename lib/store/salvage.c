@@ -34,6 +34,7 @@ struct work {
     struct store *older[GENERATIONS_MAX]; /* of found; opened when first asked for a row */
     bool is_hopeless[GENERATIONS_MAX];    /* damaged as a whole */
     struct ledger_rows ledger;
+    bool is_last_try;
     struct salvage *result;
 };
 
@@ -103,6 +104,13 @@ static enum status insert(struct work *w, const struct place *place, const struc
     return status;
 }
 
+/* Whether a failure to read an old generation says that there is nothing to be had, and not
+ * that it may be had later. */
+static bool is_damage(const struct work *w, enum status status, const struct fail *why)
+{
+    return status == ST_DAMAGED && (why->sys == 0 || w->is_last_try);
+}
+
 /* --- the walk ------------------------------------------------------------------------------------------------ */
 
 /* Copies what can be read of a place.  The status is that of the current generation;
@@ -122,8 +130,9 @@ static enum status walk_place(struct work *w, struct store *old, const struct pl
         struct page page = {0};
         size_t count = 0;
         arena_reset(&arena);
-        enum status read = store_query(old, &q, soon(), &arena, &page, NULL);
-        *later = read != ST_OK && read != ST_DAMAGED;
+        struct fail unread;
+        enum status read = store_query(old, &q, soon(), &arena, &page, &unread);
+        *later = read != ST_OK && !is_damage(w, read, &unread);
         for (size_t i = 0; i < page.count; i++) {
             if (is_whole(place, &page.rows[i], &arena) && !has_departed(w, page.rows[i].row_key))
                 operations[count++] = (struct operation){.kind = OPERATION_INSERT, .entity = page.rows[i]};
@@ -144,11 +153,12 @@ static struct store *older(struct work *w, size_t index, bool *later)
 {
     *later = false;
     if (!w->older[index] && !w->is_hopeless[index]) {
-        enum status status = spool_open_generation(w->spool, w->found.numbers[index], &w->older[index], NULL);
+        struct fail why;
+        enum status status = spool_open_generation(w->spool, w->found.numbers[index], &w->older[index], &why);
         if (status != ST_OK)
             w->older[index] = NULL;
-        w->is_hopeless[index] = status == ST_DAMAGED;
-        *later = status != ST_OK && status != ST_DAMAGED;
+        w->is_hopeless[index] = status != ST_OK && is_damage(w, status, &why);
+        *later = status != ST_OK && !w->is_hopeless[index];
     }
     return w->older[index];
 }
@@ -189,14 +199,15 @@ static enum status look_up(struct work *w, struct ledger_row *row, struct fail *
         bool later;
         if (w->found.numbers[i] >= w->generation)
             continue;
+        struct fail unread;
         struct store *old = older(w, i, &later);
         enum status read = old ? store_get_many(old, place->table, span_of(place->partition), &key, 1, NULL,
-                                                soon(), &arena, &there, NULL)
+                                                soon(), &arena, &there, &unread)
                                : ST_OK;
         found = read == ST_OK && there && is_whole(place, there, &arena);
         if (found)
             operation.entity = *there;
-        any_later = any_later || later || (read != ST_OK && read != ST_DAMAGED);
+        any_later = any_later || later || (read != ST_OK && !is_damage(w, read, &unread));
     }
     if (found)
         status = insert(w, place, &operation, 1, why);
@@ -347,20 +358,24 @@ static void end(struct work *w)
 }
 
 static struct work *new_work(struct spool *spool, struct store *current, unsigned int generation,
-                             struct salvage *result, struct fail *why)
+                             bool is_last_try, struct salvage *result, struct fail *why)
 {
     struct work *w = calloc(1, sizeof *w);
     if (!w)
         (void)fail_set(why, ST_NOMEM, 0, "no memory to salvage the spool");
     else
-        *w = (struct work){.spool = spool, .current = current, .generation = generation, .result = result};
+        *w = (struct work){.spool = spool,
+                           .current = current,
+                           .generation = generation,
+                           .is_last_try = is_last_try,
+                           .result = result};
     return w;
 }
 
 enum status spool_salvage(struct spool *spool, struct store *current, unsigned int generation,
-                          struct salvage *result, struct fail *why)
+                          bool is_last_try, struct salvage *result, struct fail *why)
 {
-    struct work *w = new_work(spool, current, generation, result, why);
+    struct work *w = new_work(spool, current, generation, is_last_try, result, why);
     if (!w)
         return ST_NOMEM;
     enum status status = begin(w, why);
@@ -384,10 +399,10 @@ static bool is_settled(void *context)
            spool_count(w->current, &rows, NULL) == ST_OK && rows == 0;
 }
 
-enum status spool_audit(struct spool *spool, struct store *current, unsigned int generation,
+enum status spool_audit(struct spool *spool, struct store *current, unsigned int generation, bool is_last_try,
                         struct salvage *result, struct fail *why)
 {
-    struct work *w = new_work(spool, current, generation, result, why);
+    struct work *w = new_work(spool, current, generation, is_last_try, result, why);
     uint64_t bytes, unused;
     if (!w)
         return ST_NOMEM;

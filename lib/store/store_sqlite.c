@@ -129,9 +129,11 @@ static struct sqlite_store *sqlite_of(struct store *store)
 
 static enum status failed_with(int code, const char *what, struct fail *why)
 {
-    /* A file that is shorter than its own header says, or whose blocks cannot be read. */
-    if (code == SQLITE_IOERR_SHORT_READ || code == SQLITE_IOERR_READ || code == SQLITE_IOERR_CORRUPTFS)
+    if (code == SQLITE_IOERR_SHORT_READ) /* shorter than its own header says */
         code = SQLITE_CORRUPT;
+    /* Blocks that cannot be read: the next attempt may succeed, but nothing can be built on that. */
+    if (code == SQLITE_IOERR_READ || code == SQLITE_IOERR_CORRUPTFS)
+        return fail_set(why, ST_DAMAGED, EIO, "cannot %s: the database file cannot be read", what);
     switch (code & 0xFF) {
     case SQLITE_BUSY:
     case SQLITE_LOCKED:

@@ -788,7 +788,7 @@ static void test_damaged_row(void **state)
     struct store *store = open_current(f->spool, &generation);
     assert_int_equal(generation, 3);
     assert_int_equal(rows_of(store, &f->place.arena, TABLE_OPS, LOST_PARTITION).count, 2);
-    assert_int_equal(spool_salvage(f->spool, store, generation, &result, &why), ST_OK);
+    assert_int_equal(spool_salvage(f->spool, store, generation, false, &result, &why), ST_OK);
     assert_int_equal(result.rescued, 0);
     store_close(store);
     begin_drain(f);

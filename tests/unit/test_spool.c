@@ -149,7 +149,7 @@ static enum status salvage(struct spool *spool, struct store *store, unsigned in
                            struct salvage *result)
 {
     struct fail why = {0};
-    enum status status = spool_salvage(spool, store, generation, result, &why);
+    enum status status = spool_salvage(spool, store, generation, false, result, &why);
     if (status != ST_OK)
         print_error("%s\n", why.text);
     return status;
@@ -185,7 +185,7 @@ static void test_remove(void **state)
     assert_int_equal(spool_remove(spool, store, TABLE_LEADS, page.rows, 1, soon(), NULL), ST_OK);
     assert_int_equal(salvage(spool, store, generation, &result), ST_OK);
     assert_int_equal(result.lost, 0);
-    assert_int_equal(spool_audit(spool, store, generation, &result, NULL), ST_OK);
+    assert_int_equal(spool_audit(spool, store, generation, false, &result, NULL), ST_OK);
     assert_true(result.complete);
     assert_int_equal(result.lost, 0);
     store_close(store);
@@ -264,7 +264,7 @@ static void fill_and_empty(struct place *p, const struct lead_shape *shape, size
         if (count == 0)
             break;
     }
-    assert_int_equal(spool_audit(spool, store, generation, &result, NULL), ST_OK);
+    assert_int_equal(spool_audit(spool, store, generation, false, &result, NULL), ST_OK);
     assert_true(result.complete);
     assert_true(bytes_on_disk(p) < MIB + MIB / 2); /* a MiB is kept for the next outage */
     store_close(store);
@@ -299,7 +299,8 @@ struct crowd {
     _Atomic bool go;
     _Atomic size_t refused; /* puts that failed */
     _Atomic size_t attempts;
-    size_t writers, leads_each;                       /* puts of each writer; 0: until stop */
+    size_t leads_each;                                /* puts of each writer; 0: until stop */
+    _Atomic size_t allowed;                           /* leads in all by now; 0: any number */
     char refusal[256];                                /* of one of them */
     _Atomic size_t count;                             /* places taken in keys */
     char keys[ACKNOWLEDGED_MAX][LEDGER_KEY_TEXT + 1]; /* acknowledged; blank: not yet */
@@ -356,6 +357,9 @@ static int write_leads(void *context)
         struct arena arena = ARENA_INIT(64 * MIB);
         struct lead_write *leads[8];
         size_t count = 1 + round % 8;
+        while (atomic_load(&crowd->allowed) && atomic_load(&crowd->count) >= atomic_load(&crowd->allowed) &&
+               !atomic_load(&crowd->stop))
+            (void)usleep(200);
         for (size_t i = 0; i < count; i++)
             leads[i] = make_lead(&arena, "contoso.a", clock_wall_ms());
         spool_put_leads(spool, leads, count, clock_monotonic_ms() + WAIT_SPOOL_MS);
@@ -425,7 +429,7 @@ static struct verdict judge(struct crowd *crowd)
         enum status status = spool_open_current(spool, &store, &v.generation, &why);
         assert_true(left <= v.generation);
         if (status == ST_OK)
-            status = spool_salvage(spool, store, v.generation, &result, &why);
+            status = spool_salvage(spool, store, v.generation, false, &result, &why);
         v.reported += result.lost;
         v.rescued += result.rescued;
         /* What the drain would do with each row. */
@@ -1179,7 +1183,7 @@ static void test_departed_stays_away(void **state)
     assert_int_equal(page.count, 2);
     assert_int_equal(spool_remove(spool, store, TABLE_LEADS, page.rows, 2, soon(), NULL), ST_OK);
     /* And when the ledger knows nothing of them any more: */
-    assert_int_equal(spool_audit(spool, store, generation, &result, NULL), ST_OK);
+    assert_int_equal(spool_audit(spool, store, generation, false, &result, NULL), ST_OK);
     assert_true(result.complete);
     assert_int_equal(spool_leave_generation(spool, 3, &why), ST_OK);
     store_close(store);
@@ -1246,7 +1250,7 @@ static void test_unreadable_for_now(void **state)
     assert_int_equal(salvage(spool, store, generation, &result), ST_OK);
     assert_false(result.complete);
     assert_int_equal(result.lost, 0);
-    assert_int_equal(spool_audit(spool, store, generation, &result, NULL), ST_OK);
+    assert_int_equal(spool_audit(spool, store, generation, false, &result, NULL), ST_OK);
     assert_false(result.complete);
     assert_int_equal(result.lost, 0);
     (void)snprintf(command, sizeof command,
@@ -1267,7 +1271,8 @@ static void test_audit_while_writing(void **state)
     struct crowd *crowd = new_crowd(p);
     pid_t pids[3];
     size_t departed = 0, audits = 0;
-    p->max_bytes = 16 * MIB;
+    p->max_bytes = 1024 * MIB;
+    crowd->allowed = 200;
     begin_writers(crowd, pids, 3);
     struct spool *spool = open_spool(p);
     struct store *store = NULL;
@@ -1283,7 +1288,7 @@ static void test_audit_while_writing(void **state)
         if (!store || !spool_is_current(spool, store, generation)) {
             store_close(store);
             store = open_current(spool, &generation);
-            status = spool_salvage(spool, store, generation, &result, &why);
+            status = spool_salvage(spool, store, generation, false, &result, &why);
             assert_true(status == ST_OK || status == ST_AGAIN);
             assert_int_equal(result.lost, 0);
         }
@@ -1293,8 +1298,9 @@ static void test_audit_while_writing(void **state)
             status = spool_remove(spool, store, TABLE_LEADS, page.rows, page.count, soon(), &why);
             assert_int_equal(status, ST_OK);
             departed += page.count;
+            atomic_store(&crowd->allowed, departed + 200);
         }
-        status = spool_audit(spool, store, generation, &result, &why);
+        status = spool_audit(spool, store, generation, false, &result, &why);
         assert_true(status == ST_OK || status == ST_AGAIN); /* left just now */
         assert_int_equal(result.lost, 0);
         audits++;
@@ -1316,10 +1322,251 @@ static void test_audit_while_writing(void **state)
     free_crowd(crowd);
 }
 
+/* --- the k-th call fails, or kills --------------------------------------------------------------------------- */
+
+/* The same program once more, with tests/harness/preload.c before it, goes through the life of a
+ * few leads: put, removed, a generation left, salvage, audit.  It keeps a record in a file. */
+
+enum { RECORDED_MAX = 64 };
+
+struct record {
+    _Atomic size_t acknowledged, removing;
+    char acknowledged_keys[RECORDED_MAX][LEDGER_KEY_TEXT + 1];
+    char removing_keys[RECORDED_MAX][LEDGER_KEY_TEXT + 1];
+};
+
+static struct record *map_record(const char *directory)
+{
+    char path[128];
+    (void)snprintf(path, sizeof path, "%s/record", directory);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0 || ftruncate(fd, sizeof(struct record)) != 0)
+        abort();
+    void *memory = mmap(NULL, sizeof(struct record), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (memory == MAP_FAILED)
+        abort();
+    (void)close(fd);
+    return memory;
+}
+
+static void write_down(char keys[][LEDGER_KEY_TEXT + 1], _Atomic size_t *count, struct span key)
+{
+    size_t at = atomic_load(count);
+    if (at >= RECORDED_MAX || key.len != LEDGER_KEY_TEXT)
+        abort();
+    memcpy(keys[at], key.ptr, key.len);
+    atomic_store(count, at + 1);
+}
+
+static void put_some(struct spool *spool, struct record *record, size_t count)
+{
+    struct arena arena = ARENA_INIT(MIB);
+    struct lead_write *leads[8];
+    for (size_t i = 0; i < count; i++)
+        leads[i] = make_lead(&arena, "contoso.a", START_MS);
+    spool_put_leads(spool, leads, count, soon());
+    for (size_t i = 0; i < count && leads[i]->status == ST_OK; i++)
+        write_down(record->acknowledged_keys, &record->acknowledged,
+                   row_key_of_time(START_MS, leads[i]->delivery.id, &arena));
+    arena_release(&arena);
+}
+
+/* Takes out the first rows as the drain does, after it has gone through older generations. */
+static void take_some(struct spool *spool, struct record *record, size_t count, bool audits)
+{
+    struct arena arena = ARENA_INIT(64 * MIB);
+    struct query q = {.table = TABLE_LEADS, .partition_key = SPAN_LIT(SPOOL_PARTITION), .limit = count};
+    struct store *store = NULL;
+    struct salvage result;
+    unsigned int generation;
+    struct page page = {0};
+    enum status status = spool_open_current(spool, &store, &generation, NULL);
+    if (status == ST_OK)
+        status = spool_salvage(spool, store, generation, false, &result, NULL);
+    if (status == ST_OK)
+        status = store_query(store, &q, soon(), &arena, &page, NULL);
+    for (size_t i = 0; status == ST_OK && i < page.count; i++)
+        write_down(record->removing_keys, &record->removing, page.rows[i].row_key);
+    if (status == ST_OK && page.count > 0)
+        status = spool_remove(spool, store, TABLE_LEADS, page.rows, page.count, soon(), NULL);
+    if (status == ST_OK && audits)
+        status = spool_audit(spool, store, generation, false, &result, NULL);
+    if (status == ST_DAMAGED)
+        status = spool_leave_generation(spool, generation, NULL);
+    store_close(store);
+    arena_release(&arena);
+}
+
+static void touch(const char *directory, const char *name)
+{
+    char path[128];
+    (void)snprintf(path, sizeof path, "%s/%s", directory, name);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd >= 0)
+        (void)close(fd);
+}
+
+static int live(const char *directory)
+{
+    struct place p = {.max_bytes = 64 * MIB};
+    struct record *record = map_record(directory);
+    struct fail why;
+    (void)snprintf(p.spool, sizeof p.spool, "%s/spool.db", directory);
+    touch(directory, "armed");
+    struct spool *spool = try_to_open_spool(&p, &why);
+    if (!spool) /* it is tried again later, as by the committer */
+        spool = try_to_open_spool(&p, &why);
+    if (!spool)
+        return 0;
+    put_some(spool, record, 3);
+    put_some(spool, record, 2);
+    take_some(spool, record, 2, false);
+    if (spool_leave_generation(spool, 1, &why) != ST_OK)
+        put_some(spool, record, 1);
+    put_some(spool, record, 2);
+    take_some(spool, record, 1, false);
+    take_some(spool, record, 8, true);
+    put_some(spool, record, 2);
+    spool_close(spool);
+    return 0;
+}
+
+static void preload_path(char *path, size_t size)
+{
+    ssize_t len = readlink("/proc/self/exe", path, size - 1);
+    assert_true(len > 0);
+    path[len] = '\0';
+    for (int up = 0; up < 3; up++) /* tests/unit/test_spool */
+        *strrchr(path, '/') = '\0';
+    size_t used = strlen(path);
+    (void)snprintf(path + used, size - used, "/harness/preload.so");
+    if (access(path, R_OK) != 0)
+        print_error("%s is not there: make harness\n", path);
+    assert_int_equal(access(path, R_OK), 0);
+}
+
+struct life {
+    const char *directory;
+    char preload[512], rule[200];
+};
+
+static int exec_live(void *context)
+{
+    struct life *life = context;
+    char arm[128], count[128];
+    (void)snprintf(arm, sizeof arm, "%s/armed", life->directory);
+    (void)snprintf(count, sizeof count, "%s/count", life->directory);
+    (void)setenv("LD_PRELOAD", life->preload, 1);
+    (void)setenv("LH_FAULT", life->rule, 1);
+    (void)setenv("LH_FAULT_ARM", arm, 1);
+    (void)setenv("LH_FAULT_COUNT", count, 1);
+    (void)setenv("ASAN_OPTIONS", "verify_asan_link_order=0:detect_leaks=0", 1);
+    (void)execl("/proc/self/exe", "test_spool", "--live", life->directory, (char *)NULL);
+    return 127;
+}
+
+static int64_t calls_counted(const char *directory)
+{
+    char path[128];
+    int64_t count = 0;
+    (void)snprintf(path, sizeof path, "%s/count", directory);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        assert_int_equal(read(fd, &count, sizeof count), sizeof count);
+        (void)close(fd);
+    }
+    return count;
+}
+
+/* What was acknowledged and not taken out is there, and nothing is reported as lost that was not. */
+static void judge_life(const struct place *p, const struct life *life)
+{
+    struct record *record = map_record(p->directory);
+    struct arena arena = ARENA_INIT(64 * MIB);
+    struct keys present = {0};
+    struct salvage result;
+    unsigned int generation;
+    struct spool *spool = open_spool(p);
+    struct store *store = open_current(spool, &generation);
+    assert_int_equal(salvage(spool, store, generation, &result), ST_OK);
+    assert_true(result.complete);
+    struct page page = rows_of(store, &arena, TABLE_LEADS, SPOOL_PARTITION);
+    add_keys(&present, &arena, &page);
+    size_t lost = rows_of(store, &arena, TABLE_OPS, LOST_PARTITION).count, missing = 0;
+    for (size_t i = 0; i < record->acknowledged; i++) {
+        bool taken = false;
+        for (size_t k = 0; k < record->removing; k++)
+            taken = taken || strcmp(record->acknowledged_keys[i], record->removing_keys[k]) == 0;
+        missing += !taken && !has_key(&present, record->acknowledged_keys[i]);
+    }
+    if (missing || lost || result.lost)
+        print_error("%s: %zu of %zu missing, %zu reported as lost\n", life->rule, missing,
+                    record->acknowledged, lost);
+    assert_int_equal(missing, 0);
+    assert_int_equal(lost, 0);
+    assert_int_equal(result.lost, 0);
+    put_some(spool, record, 1);
+    store_close(store);
+    spool_close(spool);
+    free(present.all);
+    arena_release(&arena);
+    (void)munmap(record, sizeof *record);
+}
+
+static void meet_each_call(struct place *p, const char *calls, const char *action, const char *more,
+                           int expected)
+{
+    struct life life = {.directory = p->directory};
+    size_t lives = 0;
+    preload_path(life.preload, sizeof life.preload);
+    for (int k = 1;; k++, lives++) {
+        (void)snprintf(life.rule, sizeof life.rule, "%s:%s:%d%s:spool.db", calls, action, k, more);
+        int status = end_of_process(begin_process(exec_live, &life));
+        bool met = status != 0 || calls_counted(p->directory) >= k;
+        if (status != 0 && status != expected)
+            print_error("%s: ended with %d\n", life.rule, status);
+        assert_true(status == 0 || status == expected);
+        judge_life(p, &life);
+        remove_files(p, "*");
+        if (!met)
+            break;
+    }
+    assert_true(lives > 20);
+}
+
+#define WRITING "write|pwrite|fdatasync|fsync|ftruncate|open|openat"
+
+static void test_killed_at_each_call(void **state)
+{
+    meet_each_call(*state, WRITING, "kill", "", 128 + SIGKILL);
+}
+
+static void test_torn_at_each_write(void **state)
+{
+    meet_each_call(*state, "write|pwrite", "tear", "", 128 + SIGKILL);
+}
+
+static void test_error_at_each_call(void **state)
+{
+    meet_each_call(*state, WRITING, "EIO", "", 0);
+}
+
+static void test_full_from_each_call(void **state)
+{
+    meet_each_call(*state, WRITING, "ENOSPC", "+", 0);
+}
+
+static void test_unreadable_at_each_call(void **state)
+{
+    meet_each_call(*state, "pread|read", "EIO", "", 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc == 3 && strcmp(argv[1], "--live") == 0)
+        return live(argv[2]);
     const struct CMUnitTest tests[] = {
         TEST(test_round_trip),
         TEST(test_rows_that_are_there),
@@ -1345,6 +1592,11 @@ int main(void)
         TEST(test_salvage_of_salvage),
         TEST(test_unreadable_for_now),
         TEST(test_audit_while_writing),
+        TEST(test_killed_at_each_call),
+        TEST(test_torn_at_each_write),
+        TEST(test_error_at_each_call),
+        TEST(test_full_from_each_call),
+        TEST(test_unreadable_at_each_call),
     };
     if (getenv("ONLY"))
         cmocka_set_test_filter(getenv("ONLY"));
