@@ -161,8 +161,8 @@ static struct span notes_of(const struct entity *row)
 
 static void print_table(const struct list *list)
 {
-    (void)printf("%-16s  %-8s  %-28s  %-14s  %-22s  %-20s  %-28s  %-7s  %s\n", "RECEIVED (UTC)", "ID", "OFFER",
-                 "ACTION", "NAME", "COMPANY", "E-MAIL", "MAIL", "NOTES");
+    (void)printf("%-16s  %-8s  %-28s  %-14s  %-22s  %-20s  %-28s  %-7s  %s\n", "RECEIVED (UTC)", "ID",
+                 "OFFER", "ACTION", "NAME", "COMPANY", "E-MAIL", "MAIL", "NOTES");
     for (size_t i = 0; i < list->count; i++) {
         const struct entity *row = &list->leads[i].row;
         struct buf line = BUF_INIT(64 * 1024), name = BUF_INIT(256 * 1024);
