@@ -5,9 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
-
-/* L0 */
-#include "lib/base/log.h"
 #include <unistd.h>
 
 /* L0 */

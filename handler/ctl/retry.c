@@ -38,7 +38,7 @@ static enum status make_due(struct retry *r, const struct entity *row, struct ma
     mail->owner = span_empty();
     mail->tries = 0;
     mail->ambiguous = mail->ambiguous > 0 ? 1 : 0; /* the next attempt is still a repeat */
-    mail->next_ms = 0; /* long ago by any clock */
+    mail->next_ms = 0;                             /* long ago by any clock */
     if (!row_of_mail_state(&operation.entity, row, mail, span_empty(), &arena))
         status = fail_set(why, ST_NOMEM, 0, "no memory for a mail's row");
     for (int lost = 0; lost < ATTEMPTS_LOST && (status == ST_AGAIN || status == ST_UNKNOWN); lost++) {
