@@ -1,6 +1,7 @@
 #include "handler/ctl/ctl.h"
 
 /* System */
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sysexits.h>
@@ -15,6 +16,7 @@
 /* L6 */
 #include "lib/store/offers.h"
 #include "lib/store/quarantine.h"
+#include "lib/store/spool.h"
 
 enum { COMMIT_WAIT_MS = 30000, LINE_BYTES = 64 * 1024 };
 enum { FOUND_BYTES = 8 * 1024 * 1024 }; /* one item, as it was read and put together */
@@ -90,6 +92,16 @@ static enum status list_entry(void *context, const struct quarantine_entry *entr
                      "BYTES", "REASON");
     print_entry(stdout, entry);
     return ferror(stdout) ? fail_set(why, ST_IO, 0, "cannot write the list") : ST_OK;
+}
+
+/* The list is the store's: an empty one, or none, must not hide what waits elsewhere. */
+static void tell_of_spool(const struct config *config)
+{
+    struct spool_state state;
+    if (config->spool_path && spool_inspect(config->spool_path, &state, NULL) == ST_OK &&
+        state.quarantined > 0)
+        (void)fprintf(stderr, "leadctl: %" PRIu64 " more in this host's spool until the table answers\n",
+                      state.quarantined);
 }
 
 static int list(struct store *store)
@@ -331,6 +343,8 @@ int ctl_quarantine(struct service *service, int argc, char **argv)
     if (status != ST_OK)
         return failed(status, &why);
     int code = request.action == ACTION_LIST ? list(store) : act_on_item(service, store, &request);
+    if (request.action == ACTION_LIST)
+        tell_of_spool(&service->config);
     store_close(store);
     return code;
 }

@@ -92,6 +92,7 @@ test('what cannot be understood is kept in the spool too, and copied', async (t)
   bench.proxy.fault = () => 'drop-before';
   const answer = await bench.post('{"UserDetails":');
   assert.strictEqual(answer.code, 400, answer.text);
+  assert.match((await bench.leadctl('quarantine', 'list')).stderr, /^leadctl: 1 more in this host's spool/m);
   bench.proxy.fault = () => undefined;
   const items = async () => (await L.rows(bench.azurite.port, `${TABLE}Ops`)).filter((row) => row.partitionKey === 'quarantine' && !row.rowKey.startsWith('~'));
   await L.until('the item', async () => (await items().catch(() => [])).length === 1);
