@@ -310,6 +310,7 @@ struct relay_options service_relay(struct service *service)
                 .spool = spool_of(config),
                 .rules = rules_of(config),
                 .raises_alarms = config->alarm_recipient_count > 0,
+                .on_breaker = count_breaker,
                 .on_drained = count_drained,
                 .on_lost = count_lost,
                 .on_state = note_spool,

@@ -158,6 +158,33 @@ static void report_lost(struct drain *d, uint64_t lost)
         d->options.on_lost(d->options.context, lost);
 }
 
+/* --- the breaker --------------------------------------------------------------------------------------------- */
+
+static void table_failed(const struct page_work *w, const struct fail *why)
+{
+    struct drain *d = w->drain;
+    char text[LIMIT_ALARM_TEXT_BYTES];
+    if (!breaker_failed(d->spool, w->way, why))
+        return;
+    alarm_text_of_outage(why, text);
+    struct fail unheard;
+    if (d->options.raises_alarms) {
+        enum status status =
+            spool_raise(d->spool, ALARM_SPOOLING, text, clock_monotonic_ms() + SPOOL_WAIT_MS, &unheard);
+        if (status != ST_OK && status != ST_EXISTS)
+            log_failure(LOG_LEVEL_ERROR, "alarm-not-raised", &unheard, "alarm=%s",
+                        alarm_name(ALARM_SPOOLING));
+    }
+    if (d->options.on_breaker)
+        d->options.on_breaker(d->options.context, true, why);
+}
+
+static void table_worked(struct drain *d)
+{
+    if (breaker_worked(d->spool) && d->options.on_breaker)
+        d->options.on_breaker(d->options.context, false, NULL);
+}
+
 /* --- damage -------------------------------------------------------------------------------------------------- */
 
 /* Makes sure that `current` is the current generation, and that those before it were gone through. */
@@ -317,10 +344,11 @@ static void commit_or_halve(struct page_work *w, struct lead_write **leads, size
     failed = failed ? failed : leads[0];
     struct fail why = failed->why;
     /* Refused as a whole, or without an answer: it may be the fault of one. */
-    bool may_be_one = is_refused || (failed->status == ST_UNKNOWN && why.retry_after_s == 0);
+    bool may_be_one = is_refused || ((failed->status == ST_UNKNOWN || failed->status == ST_DENIED) &&
+                                     why.retry_after_s == 0);
     if (!table_works(d)) {
         log_failure(LOG_LEVEL_WARNING, "not-drained", &why, "id=%s", failed->delivery.id);
-        (void)breaker_failed(d->spool, w->way, &why);
+        table_failed(w, &why);
         w->table_failed = true;
     } else if (may_be_one && count > 1) {
         commit_or_halve(w, leads, count / 2);
@@ -409,8 +437,7 @@ static void tell(struct page_work *w, const char *partition, const size_t *index
     }
     if (!any)
         return;
-    if (breaker_worked(d->spool))
-        log_event(LOG_LEVEL_INFO, "table-works-again", NULL);
+    table_worked(d);
     w->way = BREAKER_CLOSED;
     if (!is_postponed(d, span_of(partition)))
         forget_postponed(d, span_of(partition));
@@ -499,7 +526,7 @@ static enum status drain_item(struct page_work *w, const struct entity *row, str
     if (status != ST_OK)
         return status;
     if (put == ST_OK) {
-        (void)breaker_worked(d->spool);
+        table_worked(d);
         forget_postponed(d, row->row_key);
         return spool_remove(d->spool, d->current, TABLE_OPS, row, 1, clock_monotonic_ms() + SPOOL_WAIT_MS,
                             why);
@@ -507,7 +534,7 @@ static enum status drain_item(struct page_work *w, const struct entity *row, str
     log_failure(LOG_LEVEL_WARNING, "not-drained", &failed, "id=%s", item.id);
     w->table_failed = !table_works(d);
     if (w->table_failed)
-        (void)breaker_failed(d->spool, w->way, &failed);
+        table_failed(w, &failed);
     else
         postpone(d, row->row_key, POSTPONED_LEAD_MS, failed.retry_after_s);
     return ST_OK;
@@ -568,9 +595,9 @@ static void probe_table(struct page_work *w)
 {
     struct fail why;
     if (store_probe(w->drain->table, clock_monotonic_ms() + TABLE_WAIT_MS, &why) != ST_OK)
-        (void)breaker_failed(w->drain->spool, w->way, &why);
-    else if (breaker_worked(w->drain->spool))
-        log_event(LOG_LEVEL_INFO, "table-works-again", NULL);
+        table_failed(w, &why);
+    else
+        table_worked(w->drain);
 }
 
 enum status drain_pass(struct drain *drain, uint64_t *left, struct fail *why)

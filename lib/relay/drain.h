@@ -25,6 +25,8 @@ struct drain_options {
     const _Atomic bool *stop; /* may be NULL */
     const char *relay_socket; /* where the mailer is told of new mail; NULL: nowhere */
     /* For metrics; each may be NULL. */
+    /* This process has opened or closed the breaker; *why when it is open. */
+    void (*on_breaker)(void *context, bool is_open, const struct fail *why);
     void (*on_drained)(void *context, size_t rows);
     void (*on_lost)(void *context, uint64_t rows);
     void (*on_state)(void *context, uint64_t rows, uint64_t bytes); /* after every pass */

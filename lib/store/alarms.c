@@ -1,6 +1,7 @@
 #include "lib/store/alarms.h"
 
 /* System */
+#include <stdio.h>
 #include <unistd.h>
 
 /* L0 */
@@ -218,4 +219,12 @@ enum status alarm_raise(struct store *store, enum alarm alarm, const char *text,
         status = store_transact(store, TABLE_OPS, &insert, 1, deadline_ms, &failed, why);
     arena_release(&arena);
     return status;
+}
+
+void alarm_text_of_outage(const struct fail *why, char text[LIMIT_ALARM_TEXT_BYTES])
+{
+    (void)snprintf(text, LIMIT_ALARM_TEXT_BYTES,
+                   "The table does not take leads: %s. They are kept in this host's spool and copied when it "
+                   "does; their mails wait until then.",
+                   why->text);
 }

@@ -45,4 +45,7 @@ struct alarm_words alarm_words(struct span name);
 MUST_CHECK enum status alarm_raise(struct store *store, enum alarm alarm, const char *text,
                                    int64_t deadline_ms, struct fail *why);
 
+/* What ALARM_SPOOLING says of an outage that began with *why. */
+void alarm_text_of_outage(const struct fail *why, char text[LIMIT_ALARM_TEXT_BYTES]);
+
 #endif

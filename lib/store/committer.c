@@ -220,17 +220,6 @@ static void raise_alarm(struct connection *own, struct spool *spool, enum alarm 
         c->options.on_alarm(c->options.context, alarm);
 }
 
-static void alarm_spooling(struct connection *own, struct spool *spool, const struct fail *why)
-{
-    char text[LIMIT_ALARM_TEXT_BYTES];
-    (void)snprintf(
-        text, sizeof text,
-        "The table does not take leads: %s. They are kept in this host's spool and copied when it does; "
-        "their mails wait until then.",
-        why->text);
-    raise_alarm(own, spool, ALARM_SPOOLING, text);
-}
-
 /* --- the working side ---------------------------------------------------------------------------------------- */
 
 /* The earliest deadline of the jobs.  Without a spool it leaves enough for a few round trips also when they have
@@ -271,7 +260,9 @@ static void note_failed(struct connection *own, struct spool *spool, enum breake
     const struct committer_options *options = &own->committer->options;
     if (!spool || !breaker_failed(spool, way, why))
         return;
-    alarm_spooling(own, spool, why);
+    char text[LIMIT_ALARM_TEXT_BYTES];
+    alarm_text_of_outage(why, text);
+    raise_alarm(own, spool, ALARM_SPOOLING, text);
     if (options->on_breaker)
         options->on_breaker(options->context, true, why);
 }

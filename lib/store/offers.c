@@ -20,6 +20,9 @@ enum {
     SPOOL_WAIT_MS = 1000
 };
 
+/* How long the spool is believed: it does not know of which table its rows tell, or that somebody removed one. */
+#define REMEMBERED_MS (60 * 60 * 1000LL)
+
 struct slot {
     char *partition;    /* NULL: free */
     int64_t day;        /* on which the row was written, in days since 1970 */
@@ -164,8 +167,8 @@ static enum status read_spooled(struct spool *spool, void *context, int64_t dead
     struct entity *row = NULL;
     enum status status = store_get_many(spool->store, TABLE_OPS, SPAN_LIT(OFFERS_PARTITION),
                                         &known->offer->partition, 1, NULL, deadline_ms, &arena, &row, why);
-    known->is_known = status == ST_OK && row &&
-                      offer_of_row(row).last_ms / CLOCK_DAY_MS == known->offer->last_ms / CLOCK_DAY_MS;
+    known->is_known =
+        status == ST_OK && row && known->offer->last_ms - offer_of_row(row).last_ms < REMEMBERED_MS;
     arena_release(&arena);
     return status;
 }

@@ -41,6 +41,7 @@ struct fixture {
     size_t order_count;
     uint64_t drained, lost;
     _Atomic bool stop;
+    int opened, closed; /* the breaker, by the drain */
 };
 
 static struct span recipients[] = {{"sales@example.com", 17}, {"boss@example.com", 16}};
@@ -161,6 +162,12 @@ static void on_drained(void *context, size_t rows)
     ((struct fixture *)context)->drained += rows;
 }
 
+static void on_breaker(void *context, bool is_open, const struct fail *why)
+{
+    (void)why;
+    *(is_open ? &((struct fixture *)context)->opened : &((struct fixture *)context)->closed) += 1;
+}
+
 static void on_lost(void *context, uint64_t rows)
 {
     ((struct fixture *)context)->lost += rows;
@@ -173,6 +180,7 @@ static void begin_drain(struct fixture *f)
         .rules = lead_rules,
         .raises_alarms = true,
         .stop = &f->stop,
+        .on_breaker = on_breaker,
         .on_drained = on_drained,
         .on_lost = on_lost,
         .context = f,
@@ -635,6 +643,29 @@ static void test_table_refuses_all(void **state)
     assert_int_equal(stored(f, "contoso.a").count, 5);
 }
 
+/* Who finds the outage first tells of it, also when it is the drain. */
+static void test_outage_in_the_middle(void **state)
+{
+    struct fixture *f = *state;
+    unsigned int generation;
+    bool raised = false;
+    spool(f, lead(f, "contoso.a", START_MS));
+    f->probe = ST_AGAIN;
+    assert_int_equal(pass(f), 1);
+    assert_int_equal(f->opened, 1);
+    struct store *current = open_current(f->spool, &generation);
+    struct page page = rows_of(current, &f->place.arena, TABLE_OPS, ALARMS_PARTITION);
+    for (size_t i = 0; i < page.count; i++)
+        raised = raised || span_ends_nocase(page.rows[i].row_key, SPAN_LIT("-spooling"));
+    store_close(current);
+    assert_true(raised);
+    f->probe = ST_OK;
+    make_probe_due(f->spool);
+    assert_int_equal(pass(f), 0);
+    assert_int_equal(f->opened, 1);
+    assert_int_equal(f->closed, 1);
+}
+
 /* A lead at which the table never answers holds up nobody, and is not tried at every pass. */
 static void test_poison(void **state)
 {
@@ -821,6 +852,7 @@ int main(void)
         TEST(test_changed_row),
         TEST(test_refused_for_good),
         TEST(test_table_refuses_all),
+        TEST(test_outage_in_the_middle),
         TEST(test_poison),
         TEST(test_throttled_partition),
         TEST(test_open_breaker),
