@@ -445,7 +445,8 @@ static struct verdict judge(struct crowd *crowd)
             status = store_query(store, &q, soon(), &rows, &page, &why);
             for (size_t i = 0; i < page.count && status == ST_OK; i++)
                 status = spooled_of_row(&page.rows[i], &lead, &delivery, &rows, &why);
-            memcpy(next, page.next.ptr, page.next.len);
+            if (page.next.len)
+                memcpy(next, page.next.ptr, page.next.len);
             q.next = (struct span){next, page.next.len};
             arena_release(&rows);
             if (!q.next.len)
