@@ -330,7 +330,7 @@ static bool fits(const struct buf *line, const struct buf *clause, bool is_last)
 
 enum verdict status_judge(const struct status_facts *facts, struct buf *line)
 {
-    const struct rule *applying[RULE_COUNT];
+    const struct rule *applying[RULE_COUNT] = {NULL};
     size_t count = 0, said = 0;
     for (size_t i = 0; i < RULE_COUNT; i++) {
         if (RULES[i].applies(facts))

@@ -479,13 +479,47 @@ static enum status watch_once(const struct relay_options *options, struct store 
     return status;
 }
 
+/* The turns of the roles in relay_once: whatever becomes of one, the others have theirs, and the first failure is told. */
+struct turns {
+    const struct relay_options *options;
+    struct store *store;
+    bool waiting;
+    enum status status;
+    struct fail why;
+};
+
+typedef enum status role_once(const struct relay_options *options, struct store *store, bool *waiting,
+                              struct fail *why);
+
+static void take_turn(struct turns *t, bool exists, role_once *once)
+{
+    struct fail why;
+    enum status status = exists ? once(t->options, t->store, &t->waiting, &why) : ST_OK;
+    if (status != ST_OK && t->status == ST_OK) {
+        t->status = status;
+        t->why = why;
+    }
+}
+
+/* Alarms come first, so that no slow table or mail holds them up, and again at the end for what the others have
+ * raised; that turn knows what waits. */
+static void take_turns(struct turns *t)
+{
+    const struct relay_options *options = t->options;
+    bool alarms = options->watch.recipient_count > 0;
+    take_turn(t, alarms, watch_once);
+    t->waiting = false;
+    take_turn(t, options->drain.spool.path != NULL, drain_once);
+    take_turn(t, options->mails_leads, mail_once);
+    take_turn(t, alarms, watch_once);
+}
+
 enum status relay_once(const struct relay_options *options, bool *waiting, struct fail *why)
 {
     struct relay_socket socket = RELAY_SOCKET_CLOSED;
     struct relay_options completed = *options;
     struct store *store = NULL;
     char owner[OWNER_TEXT + 1];
-    struct fail failed;
     *waiting = false;
     enum status status = relay_socket_claim(options->socket_path, &socket, why);
     if (status == ST_OK)
@@ -493,24 +527,13 @@ enum status relay_once(const struct relay_options *options, bool *waiting, struc
     if (status == ST_OK)
         status = options->open(options->context, &store, why);
     if (status == ST_OK) {
+        struct turns turns = {.options = &completed, .store = store};
         complete(&completed, owner, options->mailer.stop);
-        /* Each role has its turn, whatever becomes of the others; the first failure is told.  Alarms come first, so
-         * that no slow table or mail holds them up, and again at the end for what the others have raised. */
-        enum status (*const turns[])(const struct relay_options *, struct store *, bool *, struct fail *) = {
-            options->watch.recipient_count > 0 ? watch_once : NULL,
-            options->drain.spool.path ? drain_once : NULL,
-            options->mails_leads ? mail_once : NULL,
-            options->watch.recipient_count > 0 ? watch_once : NULL,
-        };
-        for (size_t i = 0; i < sizeof turns / sizeof turns[0]; i++) {
-            enum status turn = turns[i] ? turns[i](&completed, store, waiting, &failed) : ST_OK;
-            if (turn != ST_OK && status == ST_OK) {
-                status = turn;
-                *why = failed;
-            }
-            if (i == 0)
-                *waiting = false; /* the last turn knows better */
-        }
+        take_turns(&turns);
+        *waiting = turns.waiting;
+        status = turns.status;
+        if (status != ST_OK)
+            *why = turns.why;
     }
     store_close(store);
     relay_socket_release(&socket);
