@@ -19,8 +19,10 @@ async function meet(t, rules) {
   await t.table.fault(...rules);
   const first = await t.post(t.leads(10), old);
   await t.post(first.filter((answer) => answer.code !== 200).slice(0, 4));
-  const hits = await t.table.hits();
-  if (!hits.at(-1)) throw new Error('the fault was never met');
+  // Leads that share a transaction make fewer requests than the rule lets pass: some more, one after the other.
+  const isMet = async () => (await t.table.hits()).at(-1);
+  for (let more = 0; more < 10 && !(await isMet()); more++) await t.post(t.leads(1));
+  if (!(await isMet())) throw new Error('the fault was never met');
   await t.table.fault();
   await t.post(first.filter((answer) => answer.code >= 300), t.leads(2));
 }
