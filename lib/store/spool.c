@@ -166,12 +166,33 @@ bool spool_lock(struct spool *s, int64_t deadline_ms)
 {
     const struct timespec until = {.tv_sec = (time_t)(deadline_ms / 1000),
                                    .tv_nsec = (long)(deadline_ms % 1000) * 1000000L};
-    return pthread_mutex_clocklock(&s->mutex, CLOCK_MONOTONIC, &until) == 0;
+    int error = 0;
+    (void)pthread_mutex_lock(&s->mutex);
+    while (s->is_taken && error == 0)
+        error = pthread_cond_timedwait(&s->given_back, &s->mutex, &until);
+    bool ours = !s->is_taken;
+    s->is_taken = true;
+    (void)pthread_mutex_unlock(&s->mutex);
+    return ours;
 }
 
 void spool_unlock(struct spool *s)
 {
+    (void)pthread_mutex_lock(&s->mutex);
+    s->is_taken = false;
+    (void)pthread_cond_signal(&s->given_back);
     (void)pthread_mutex_unlock(&s->mutex);
+}
+
+/* None of these calls fails on Linux with valid arguments. */
+static void init_turn(struct spool *s)
+{
+    pthread_condattr_t monotonic;
+    (void)pthread_mutex_init(&s->mutex, NULL);
+    (void)pthread_condattr_init(&monotonic);
+    (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&s->given_back, &monotonic);
+    (void)pthread_condattr_destroy(&monotonic);
 }
 
 /* --- room ---------------------------------------------------------------------------------------------------- */
@@ -616,7 +637,7 @@ enum status spool_open(const struct spool_options *options, struct spool **spool
     s->ledger = -1;
     s->max_bytes = options->max_bytes;
     s->path = strdup(options->path);
-    (void)pthread_mutex_init(&s->mutex, NULL); /* does not fail for a default mutex on Linux */
+    init_turn(s);
     enum status status =
         s->path ? spool_work(s, look, NULL, 0, why) : fail_set(why, ST_NOMEM, 0, "no memory for the spool");
     if (status != ST_OK) {
@@ -635,6 +656,7 @@ void spool_close(struct spool *spool)
     store_close(spool->store);
     if (spool->ledger >= 0)
         (void)close(spool->ledger);
+    (void)pthread_cond_destroy(&spool->given_back);
     (void)pthread_mutex_destroy(&spool->mutex);
     free(spool->path);
     free(spool);

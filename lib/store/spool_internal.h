@@ -11,7 +11,11 @@
 struct spool {
     char *path;
     uint64_t max_bytes;
-    pthread_mutex_t mutex;   /* of what follows */
+    /* The turn is a lock that can be waited for with a bound; the mutex is of is_taken only. */
+    pthread_mutex_t mutex;
+    pthread_cond_t given_back;
+    bool is_taken;
+    /* Of who has the turn: */
     struct store *store;     /* NULL: to be opened */
     unsigned int generation; /* of store */
     int ledger;

@@ -19,6 +19,7 @@
 
 #include "lib/store/ledger.h"
 #include "lib/store/offers.h"
+#include "lib/store/spool_internal.h"
 #include "tests/unit/spooled.h"
 
 static int set_up(void **state)
@@ -1068,6 +1069,54 @@ static void test_ledger_clear(void **state)
     (void)close(third);
 }
 
+/* --- threads ------------------------------------------------------------------------------------------------- */
+
+enum { THREADS = 4, PUTS_OF_THREAD = 40 };
+
+static void *put_and_ask(void *context)
+{
+    struct spool *spool = context;
+    size_t refused = 0;
+    for (int i = 0; i < PUTS_OF_THREAD; i++) {
+        struct arena arena = ARENA_INIT(MIB);
+        struct lead_write *lead = make_lead(&arena, "contoso.a", START_MS + i);
+        spool_put_leads(spool, &lead, 1, soon());
+        refused += lead->status != ST_OK;
+        if (breaker_way(spool) == BREAKER_CLOSED)
+            (void)breaker_failed(spool, BREAKER_CLOSED, &down);
+        else
+            (void)breaker_worked(spool);
+        arena_release(&arena);
+    }
+    return refused ? spool : NULL;
+}
+
+/* The threads of a process take turns; who does not get his in time says so. */
+static void test_turns(void **state)
+{
+    struct place *p = *state;
+    struct spool *spool = open_spool(p);
+    pthread_t threads[THREADS];
+    struct fail why;
+    for (size_t i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, put_and_ask, spool), 0);
+    for (size_t i = 0; i < THREADS; i++) {
+        void *failed;
+        assert_int_equal(pthread_join(threads[i], &failed), 0);
+        assert_null(failed);
+    }
+    assert_int_equal(spooled_count(spool), THREADS * PUTS_OF_THREAD);
+    assert_true(spool_lock(spool, soon()));
+    assert_false(spool_lock(spool, clock_monotonic_ms() + 20));
+    struct lead_write *lead = make_lead(&p->arena, "contoso.a", START_MS);
+    spool_put_leads(spool, &lead, 1, clock_monotonic_ms() + 20);
+    assert_int_equal(lead->status, ST_AGAIN);
+    assert_int_equal(spool_probe(spool, clock_monotonic_ms() + 20, &why), ST_AGAIN);
+    spool_unlock(spool);
+    assert_int_equal(put_leads(spool, &lead, 1), ST_OK);
+    spool_close(spool);
+}
+
 /* --- what operators do --------------------------------------------------------------------------------------- */
 
 static void remove_files(const struct place *p, const char *names)
@@ -1587,6 +1636,7 @@ int main(int argc, char **argv)
         TEST(test_ledger_damage),
         TEST(test_ledger_of_many),
         TEST(test_ledger_clear),
+        TEST(test_turns),
         TEST(test_files_removed),
         TEST(test_generations_removed),
         TEST(test_departed_stays_away),
