@@ -704,6 +704,7 @@ static void test_throttled_partition(void **state)
     assert_int_equal(pass(f), 15);
     assert_int_equal(stored(f, "contoso.free").count, 15);
     assert_int_equal(stored(f, "contoso.busy").count, 0);
+    assert_int_equal(f->transactions, 2); /* who was told when to come back does not ask again at once */
     assert_false(is_open(f));
     size_t before = f->transactions;
     f->rule_count = 0;
@@ -712,6 +713,23 @@ static void test_throttled_partition(void **state)
     begin_drain(f); /* another process does not know, and is told */
     assert_int_equal(pass(f), 0);
     assert_int_equal(stored(f, "contoso.busy").count, 15);
+}
+
+/* What the service asks for is longer than the pauses that we make ourselves. */
+static void test_throttled_for_long(void **state)
+{
+    struct fixture *f = *state;
+    spool(f, lead(f, "contoso.busy", START_MS));
+    spool(f, lead(f, "contoso.slow", START_MS));
+    f->rules[0] =
+        (struct rule){.status = ST_AGAIN, .partition = "contoso.busy", .retry_after_s = 300, .times = 1};
+    f->rules[1] = (struct rule){.status = ST_AGAIN, .partition = "contoso.slow", .times = 6};
+    f->rule_count = 2;
+    /* Refused in two passes, three times in each: its second pause is longer than any first one. */
+    while (pass(f) > 1)
+        (void)usleep(10000);
+    assert_int_equal(stored(f, "contoso.slow").count, 1);
+    assert_int_equal(stored(f, "contoso.busy").count, 0);
 }
 
 /* While the breaker is open the table is not asked; who probes closes it and goes on. */
@@ -855,6 +873,7 @@ int main(void)
         TEST(test_outage_in_the_middle),
         TEST(test_poison),
         TEST(test_throttled_partition),
+        TEST(test_throttled_for_long),
         TEST(test_open_breaker),
         TEST(test_open_breaker_of_empty_spool),
         TEST(test_quarantined),

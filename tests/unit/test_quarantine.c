@@ -29,7 +29,8 @@ enum loss {
     LOSS_NONE,
     LOSS_BEFORE, /* not written, and nobody knows */
     LOSS_BEHIND, /* written, and nobody knows */
-    LOSS_LATE    /* written when the rows are read the next time, between two of them */
+    LOSS_LATE,   /* written when the rows are read the next time, between two of them */
+    LOSS_BUSY    /* not written, and the service says when to come back */
 };
 
 struct fixture {
@@ -81,6 +82,11 @@ static enum status faulty_transact(struct store *store, enum table_id table,
     if (f->loss_count > 0) {
         loss = *f->losses++;
         f->loss_count--;
+    }
+    if (loss == LOSS_BUSY) {
+        (void)fail_set(why, ST_AGAIN, 0, "the service is busy");
+        why->retry_after_s = 300;
+        return ST_AGAIN;
     }
     if (loss == LOSS_LATE) {
         assert_true(count <= 2);
@@ -374,6 +380,21 @@ static void test_lost_answers(void **state)
     }
 }
 
+/* A service that says when to come back is not asked again before. */
+static void test_busy(void **state)
+{
+    static const enum loss busy[] = {LOSS_BUSY};
+    struct fixture *f = *state;
+    struct quarantined item = new_item("market", START_MS);
+    struct fail why;
+    f->losses = busy;
+    f->loss_count = 1;
+    assert_int_equal(quarantine_put(&f->base, &item, 3, soon(), &why), ST_AGAIN);
+    assert_int_equal(why.retry_after_s, 300);
+    assert_int_equal(f->transactions, 1);
+    assert_counted(f, 0);
+}
+
 static void put_by_another(struct fixture *f)
 {
     struct fail why;
@@ -644,10 +665,11 @@ static void test_drop(void **state)
 #define TESTS(set_up_function)                                                                               \
     TEST(test_item, set_up_function), TEST(test_quota, set_up_function),                                     \
         TEST(test_key_names, set_up_function), TEST(test_same_item_again, set_up_function),                  \
-        TEST(test_lost_answers, set_up_function), TEST(test_conflicts, set_up_function),                     \
-        TEST(test_endless_conflict, set_up_function), TEST(test_counter_removed, set_up_function),           \
-        TEST(test_crowd, set_up_function), TEST(test_old_counters, set_up_function),                         \
-        TEST(test_list, set_up_function), TEST(test_find, set_up_function), TEST(test_drop, set_up_function)
+        TEST(test_lost_answers, set_up_function), TEST(test_busy, set_up_function),                          \
+        TEST(test_conflicts, set_up_function), TEST(test_endless_conflict, set_up_function),                 \
+        TEST(test_counter_removed, set_up_function), TEST(test_crowd, set_up_function),                      \
+        TEST(test_old_counters, set_up_function), TEST(test_list, set_up_function),                          \
+        TEST(test_find, set_up_function), TEST(test_drop, set_up_function)
 
 int main(void)
 {

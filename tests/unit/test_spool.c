@@ -21,6 +21,7 @@
 #include "lib/store/offers.h"
 #include "lib/store/spool_internal.h"
 #include "tests/unit/spooled.h"
+#include "tests/unit/syncs.h"
 
 static int set_up(void **state)
 {
@@ -189,6 +190,46 @@ static void test_remove(void **state)
     assert_int_equal(spool_audit(spool, store, generation, false, &result, NULL), ST_OK);
     assert_true(result.complete);
     assert_int_equal(result.lost, 0);
+    store_close(store);
+    spool_close(spool);
+}
+
+/* What is acknowledged was synced, each of its files by itself, and what cannot be synced is not acknowledged. */
+static void test_synced(void **state)
+{
+    static const char *const files[] = {"spool.db-wal", "spool.db.ledger"};
+    struct place *p = *state;
+    unsigned int generation;
+    watch_syncs(p->directory, EIO);
+    assert_null(try_to_open_spool(p, &(struct fail){0}));
+    assert_true(sync_count > 0);
+    watch_syncs(NULL, 0);
+    struct spool *spool = open_spool(p);
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        struct lead_write *leads[3];
+        for (int k = 0; k < 3; k++)
+            leads[k] = make_lead(&p->arena, "contoso.a", START_MS + k);
+        watch_syncs(files[i], 0);
+        assert_int_equal(put_leads(spool, &leads[0], 1), ST_OK);
+        assert_true(sync_count > 0);
+        watch_syncs(files[i], EIO);
+        spool_put_leads(spool, &leads[1], 1, soon());
+        assert_int_equal(leads[1]->status, ST_IO);
+        watch_syncs(NULL, 0);
+        assert_int_equal(put_leads(spool, &leads[2], 1), ST_OK);
+    }
+    struct store *store = open_current(spool, &generation);
+    struct page page = rows_of(store, &p->arena, TABLE_LEADS, SPOOL_PARTITION);
+    assert_true(page.count >= 4);
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        watch_syncs(files[i], EIO);
+        assert_int_equal(spool_remove(spool, store, TABLE_LEADS, page.rows, page.count, soon(), NULL), ST_IO);
+        watch_syncs(NULL, 0);
+        /* A new connection: this one's view of its log is that of the failure. */
+        store_close(store);
+        store = open_current(spool, &generation);
+        assert_int_equal(rows_of(store, &p->arena, TABLE_LEADS, SPOOL_PARTITION).count, page.count);
+    }
     store_close(store);
     spool_close(spool);
 }
@@ -1623,6 +1664,7 @@ int main(int argc, char **argv)
         TEST(test_offers_are_remembered),
         TEST(test_refused_lead),
         TEST(test_remove),
+        TEST(test_synced),
         TEST(test_quota),
         TEST(test_fresh_spool_of_many),
         TEST(test_generations_left),

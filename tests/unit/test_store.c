@@ -24,6 +24,7 @@
 #include "lib/net/http.h"
 #include "lib/store/committer.h"
 #include "lib/store/offers.h"
+#include "tests/unit/syncs.h"
 
 #define HOUR_MS  (60 * 60 * 1000LL)
 #define START_MS 1763700000000LL
@@ -533,6 +534,27 @@ static void test_probe_on_full_disk(void **state)
     assert_int_equal(afterwards, ST_OK);
 }
 
+/* What is acknowledged was synced, and what cannot be synced is not acknowledged. */
+static void test_synced(void **state)
+{
+    struct fixture *f = *state;
+    struct store *second;
+    struct fail why;
+    struct lead_write *lead = new_lead(f, '1', '2', START_MS);
+    watch_syncs("leads.db-wal", 0);
+    commit_one(f, new_lead(f, '1', '1', START_MS));
+    assert_true(sync_count > 0);
+    watch_syncs("leads.db-wal", EIO);
+    commit(f, &lead, 1);
+    enum status status = lead->status;
+    watch_syncs(f->directory, EIO);
+    enum status opened = open_store(f, &second, &why);
+    watch_syncs(NULL, 0);
+    assert_int_equal(status, ST_IO);
+    assert_int_equal(opened, ST_IO);
+    assert_int_equal(lead_count(f), 1);
+}
+
 struct crowd {
     struct fixture *fixture;
     struct committer *committer;
@@ -718,6 +740,7 @@ int main(void)
         TESTS(set_up_sqlite),
         cmocka_unit_test_setup_teardown(test_locks_survive_a_second_connection, set_up_sqlite, tear_down),
         cmocka_unit_test_setup_teardown(test_probe_on_full_disk, set_up_sqlite, tear_down),
+        cmocka_unit_test_setup_teardown(test_synced, set_up_sqlite, tear_down),
     };
     static const struct CMUnitTest on_table[] = {TESTS(set_up_table)};
     struct fail why;

@@ -1,0 +1,54 @@
+/* syncs.h - counts the calls of fsync and fdatasync on one file, or has them fail; SQLite's too.
+ *
+ * The program's own definitions come before libc's, for the libraries too.
+ */
+#ifndef LEAD_TEST_SYNCS_H
+#define LEAD_TEST_SYNCS_H
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static const char *sync_suffix; /* of the file's path; NULL: no file is looked at */
+static int sync_error;          /* with which they fail; 0: they do not */
+static _Atomic int sync_count;
+
+/* From now on, until the next call. */
+static void watch_syncs(const char *suffix, int error)
+{
+    sync_suffix = suffix;
+    sync_error = error;
+    atomic_store(&sync_count, 0);
+}
+
+static int sync_file(long call, int fd)
+{
+    char link[64], path[4096];
+    (void)snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, path, sizeof path);
+    size_t wanted = sync_suffix ? strlen(sync_suffix) : sizeof path;
+    if (length >= 0 && (size_t)length >= wanted &&
+        memcmp(path + (size_t)length - wanted, sync_suffix, wanted) == 0) {
+        atomic_fetch_add(&sync_count, 1);
+        if (sync_error) {
+            errno = sync_error;
+            return -1;
+        }
+    }
+    return (int)syscall(call, fd);
+}
+
+__attribute__((visibility("default"))) int fsync(int fd)
+{
+    return sync_file(SYS_fsync, fd);
+}
+
+__attribute__((visibility("default"))) int fdatasync(int fd)
+{
+    return sync_file(SYS_fdatasync, fd);
+}
+
+#endif
