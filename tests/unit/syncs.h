@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -24,14 +25,19 @@ static void watch_syncs(const char *suffix, int error)
     atomic_store(&sync_count, 0);
 }
 
-static int sync_file(long call, int fd)
+static bool is_watched(int fd)
 {
     char link[64], path[4096];
     (void)snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     ssize_t length = readlink(link, path, sizeof path);
-    size_t wanted = sync_suffix ? strlen(sync_suffix) : sizeof path;
-    if (length >= 0 && (size_t)length >= wanted &&
-        memcmp(path + (size_t)length - wanted, sync_suffix, wanted) == 0) {
+    size_t wanted = sync_suffix ? strlen(sync_suffix) : 0;
+    return wanted > 0 && length >= (ssize_t)wanted &&
+           memcmp(path + (size_t)length - wanted, sync_suffix, wanted) == 0;
+}
+
+static int sync_file(long call, int fd)
+{
+    if (is_watched(fd)) {
         atomic_fetch_add(&sync_count, 1);
         if (sync_error) {
             errno = sync_error;
