@@ -1,4 +1,5 @@
-/* syncs.h - counts the calls of fsync and fdatasync on one file, or has them fail; SQLite's too.
+/* syncs.h - the calls of fsync and fdatasync on one file, also SQLite's: they are counted, fail, or are a
+ * moment at which something else happens.
  *
  * The program's own definitions come before libc's, for the libraries too.
  */
@@ -15,6 +16,7 @@
 
 static const char *sync_suffix; /* of the file's path; NULL: no file is looked at */
 static int sync_error;          /* with which they fail; 0: they do not */
+static void (*sync_hook)(void); /* called before the next one, once; NULL: nothing is */
 static _Atomic int sync_count;
 
 /* From now on, until the next call. */
@@ -22,6 +24,7 @@ static void watch_syncs(const char *suffix, int error)
 {
     sync_suffix = suffix;
     sync_error = error;
+    sync_hook = NULL;
     atomic_store(&sync_count, 0);
 }
 
@@ -38,7 +41,11 @@ static bool is_watched(int fd)
 static int sync_file(long call, int fd)
 {
     if (is_watched(fd)) {
+        void (*hook)(void) = sync_hook;
+        sync_hook = NULL;
         atomic_fetch_add(&sync_count, 1);
+        if (hook)
+            hook();
         if (sync_error) {
             errno = sync_error;
             return -1;
