@@ -29,7 +29,7 @@ enum {
     POSTPONED_PARTITION_MS = 30000, /* at most, or what the service asks for */
     RETRY_AFTER_MOST_S = 600,
     SALVAGE_RETRY_MS = 10000,
-    SALVAGE_TRIES = 30 /* before what the disk does not read counts as destroyed */
+    SALVAGE_TRIES = 30 /* before what cannot be read counts as destroyed */
 };
 
 /* A row (by its key) or a partition that failed while the table works: it is left alone for a while. */

@@ -169,3 +169,18 @@ void generation_unmark_salvaged(const char *path, unsigned int number)
         (void)unlink(name.data);
     buf_release(&name);
 }
+
+enum status generation_remove(const char *path, unsigned int number, struct fail *why)
+{
+    /* The mark last: what is left after a crash in between was gone through. */
+    static const char *const suffixes[] = {"-wal", "-shm", "", SALVAGED_SUFFIX};
+    struct buf name = BUF_INIT(PATH_BYTES);
+    enum status status = ST_OK;
+    for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0] && status == ST_OK; i++) {
+        status = generation_path(path, number, suffixes[i], &name, why);
+        if (status == ST_OK && unlink(name.data) != 0 && errno != ENOENT)
+            status = fail_set(why, ST_IO, errno, "cannot remove '%s'", name.data);
+    }
+    buf_release(&name);
+    return status;
+}

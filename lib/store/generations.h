@@ -37,4 +37,8 @@ MUST_CHECK enum status generation_mark_salvaged(const char *path, unsigned int n
 /* For a generation that is current: the mark was left behind by another of that number. */
 void generation_unmark_salvaged(const char *path, unsigned int number);
 
+/* Removes a generation that is not current, with all that lies beside it.  Who still has it open looks
+ * before every write whether it is current. */
+MUST_CHECK enum status generation_remove(const char *path, unsigned int number, struct fail *why);
+
 #endif

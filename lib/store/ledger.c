@@ -219,15 +219,6 @@ void ledger_rows_release(struct ledger_rows *rows)
     *rows = (struct ledger_rows){0};
 }
 
-const struct ledger_row *ledger_find(const struct ledger_rows *rows, struct span key)
-{
-    struct ledger_row wanted = {0};
-    if (rows->count == 0 || key.len != sizeof wanted.key)
-        return NULL;
-    memcpy(wanted.key, key.ptr, sizeof wanted.key);
-    return bsearch(&wanted, rows->all, rows->count, sizeof rows->all[0], by_key);
-}
-
 bool ledger_clear(int fd, bool (*is_settled)(void *context), void *context)
 {
     if (flock(fd, LOCK_EX | LOCK_NB) != 0)

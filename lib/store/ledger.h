@@ -60,9 +60,6 @@ struct ledger_rows {
 MUST_CHECK enum status ledger_read(int fd, struct ledger_rows *rows, struct fail *why);
 void ledger_rows_release(struct ledger_rows *rows);
 
-/* NULL: the ledger does not know it. */
-const struct ledger_row *ledger_find(const struct ledger_rows *rows, struct span key);
-
 /* Empties the ledger, if is_settled (asked while nobody can append) says that no
  * row is left.  false: it was not, or others are at work. */
 bool ledger_clear(int fd, bool (*is_settled)(void *context), void *context);

@@ -85,12 +85,6 @@ static bool is_whole(const struct place *place, const struct entity *row, struct
     return whole;
 }
 
-static bool has_departed(const struct work *w, struct span key)
-{
-    const struct ledger_row *known = ledger_find(&w->ledger, key);
-    return known && known->event == LEDGER_DEPARTED;
-}
-
 static enum status insert(struct work *w, const struct place *place, const struct operation *operations,
                           size_t count, struct fail *why)
 {
@@ -134,7 +128,7 @@ static enum status walk_place(struct work *w, struct store *old, const struct pl
         enum status read = store_query(old, &q, soon(), &arena, &page, &unread);
         *later = read != ST_OK && !is_damage(w, read, &unread);
         for (size_t i = 0; i < page.count; i++) {
-            if (is_whole(place, &page.rows[i], &arena) && !has_departed(w, page.rows[i].row_key))
+            if (is_whole(place, &page.rows[i], &arena))
                 operations[count++] = (struct operation){.kind = OPERATION_INSERT, .entity = page.rows[i]};
         }
         status = insert(w, place, operations, count, why);
@@ -175,7 +169,7 @@ static enum status walk(struct work *w, size_t index, struct fail *why)
     }
     if (status == ST_OK && !any_later)
         status = generation_mark_salvaged(w->spool->path, w->found.numbers[index], why);
-    w->result->complete = w->result->complete && !any_later;
+    w->result->complete = w->result->complete && (!any_later || w->is_last_try);
     return status;
 }
 
@@ -211,7 +205,7 @@ static enum status look_up(struct work *w, struct ledger_row *row, struct fail *
     }
     if (found)
         status = insert(w, place, &operation, 1, why);
-    else if (any_later)
+    else if (any_later && !w->is_last_try)
         w->result->complete = false;
     else
         row->event = IS_NOWHERE;
@@ -399,6 +393,23 @@ static bool is_settled(void *context)
            spool_count(w->current, &rows, NULL) == ST_OK && rows == 0;
 }
 
+/* Nothing is left to be had of them, and they hold personal data and room. */
+static enum status remove_older(struct work *w, struct fail *why)
+{
+    struct arena arena = ARENA_INIT(LIMIT_SECRET_FILE_BYTES);
+    struct span first;
+    uint64_t listed = 0;
+    enum status status =
+        sqlite_store_tally(w->current, LOST.table, span_of(LOST.partition), &arena, &listed, &first, why);
+    for (size_t i = 0; status == ST_OK && listed == 0 && i < w->found.count; i++) {
+        if (w->found.numbers[i] < w->generation &&
+            generation_is_salvaged(w->spool->path, w->found.numbers[i]))
+            status = generation_remove(w->spool->path, w->found.numbers[i], why);
+    }
+    arena_release(&arena);
+    return status;
+}
+
 enum status spool_audit(struct spool *spool, struct store *current, unsigned int generation, bool is_last_try,
                         struct salvage *result, struct fail *why)
 {
@@ -416,6 +427,8 @@ enum status spool_audit(struct spool *spool, struct store *current, unsigned int
     if (status == ST_OK) {
         result->complete = result->complete && ledger_clear(spool->ledger, is_settled, w);
         sqlite_store_shrink(current, unused > SHRINK_OVER, clock_monotonic_ms() + SHRINK_WAIT_MS);
+        if (result->complete)
+            status = remove_older(w, why);
     }
     end(w);
     return status;
