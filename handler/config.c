@@ -69,7 +69,7 @@ static const struct setting SETTINGS[] = {
      31536000},
     {AT(request_deadline_ms), KIND_NUMBER, "3000",
      "milliseconds to store a lead before it goes into the spool or, without one, the answer is 503", 100,
-     10000},
+     20000},
     {AT(body_max_bytes), KIND_NUMBER, "131072", "size of the largest request body", 1024, LIMIT_BODY_BYTES},
     {AT(withhold_domains), KIND_TEXT, "",
      "e-mail domains whose leads are kept without personal data, such as `.edu`"},
