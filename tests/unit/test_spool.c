@@ -35,6 +35,7 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
+    watch_syncs(NULL, 0); /* also after a failure */
     int rc = place_remove(*state);
     free(*state);
     return rc;

@@ -101,6 +101,7 @@ static int tear_down(void **state)
 {
     struct fixture *f = *state;
     char command[160];
+    watch_syncs(NULL, 0); /* also after a failure */
     store_close(f->store);
     arena_release(&f->arena);
     (void)snprintf(command, sizeof command, "rm -rf %s", f->directory);
