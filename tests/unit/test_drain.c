@@ -732,6 +732,19 @@ static void test_throttled_for_long(void **state)
     assert_int_equal(stored(f, "contoso.busy").count, 0);
 }
 
+/* Throttled while the one that makes the others fail is being looked for: the search ends there. */
+static void test_throttled_while_halving(void **state)
+{
+    struct fixture *f = *state;
+    for (int i = 0; i < 30; i++)
+        spool(f, lead(f, "contoso.a", START_MS + i));
+    f->rules[0] = (struct rule){.status = ST_UNKNOWN, .times = 3};
+    f->rules[1] = (struct rule){.status = ST_AGAIN, .retry_after_s = 300};
+    f->rule_count = 2;
+    assert_int_equal(pass(f), 30);
+    assert_int_equal(f->transactions, 4);
+}
+
 /* While the breaker is open the table is not asked; who probes closes it and goes on. */
 static void test_open_breaker(void **state)
 {
@@ -874,6 +887,7 @@ int main(void)
         TEST(test_poison),
         TEST(test_throttled_partition),
         TEST(test_throttled_for_long),
+        TEST(test_throttled_while_halving),
         TEST(test_open_breaker),
         TEST(test_open_breaker_of_empty_spool),
         TEST(test_quarantined),

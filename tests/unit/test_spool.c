@@ -861,13 +861,20 @@ static void test_breaker_waits(void **state)
     spool_close(spool);
 }
 
-static void run_sql(const struct place *p, const char *sql)
+static void run_sql_in(const struct place *p, unsigned int generation, const char *sql)
 {
+    char path[128];
     sqlite3 *db;
-    assert_int_equal(sqlite3_open(p->spool, &db), SQLITE_OK);
+    (void)snprintf(path, sizeof path, generation > 1 ? "%s.%u" : "%s", p->spool, generation);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
     assert_int_equal(sqlite3_busy_timeout(db, 5000), SQLITE_OK);
     assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
     (void)sqlite3_close(db);
+}
+
+static void run_sql(const struct place *p, const char *sql)
+{
+    run_sql_in(p, 1, sql);
 }
 
 /* All that was written lies an hour ahead: the clock was set back. */
@@ -1404,6 +1411,30 @@ static void test_old_generations_go(void **state)
     spool_close(spool);
 }
 
+/* What has arrived in a generation that began just now is neither lost nor forgotten by who looks at the one before. */
+static void test_audit_of_left_generation(void **state)
+{
+    struct place *p = *state;
+    struct spool *spool = open_spool(p), *other = open_spool(p);
+    struct lead_write *lead = make_lead(&p->arena, "contoso.a", START_MS);
+    struct salvage result;
+    unsigned int generation;
+    struct fail why;
+    struct store *store = open_current(spool, &generation);
+    assert_int_equal(spool_leave_generation(other, 1, &why), ST_OK);
+    assert_int_equal(put_leads(other, &lead, 1), ST_OK);
+    assert_int_equal(spool_audit(spool, store, generation, false, &result, &why), ST_AGAIN);
+    assert_int_equal(spool_salvage(spool, store, generation, false, &result, &why), ST_AGAIN);
+    store_close(store);
+    store = open_current(spool, &generation);
+    run_sql_in(p, generation, "DELETE FROM entity WHERE partition_key = 'spool'");
+    assert_int_equal(salvage(spool, store, generation, &result), ST_OK);
+    assert_int_equal(result.lost, 1); /* the ledger has it */
+    store_close(store);
+    spool_close(other);
+    spool_close(spool);
+}
+
 /* A row rescued out of a generation and destroyed in the next is still found in the first. */
 static void test_salvage_of_salvage(void **state)
 {
@@ -1819,6 +1850,7 @@ int main(int argc, char **argv)
         TEST(test_files_removed),
         TEST(test_generations_removed),
         TEST(test_departed_stays_away),
+        TEST(test_audit_of_left_generation),
         TEST(test_old_generations_go),
         TEST(test_salvage_of_salvage),
         TEST(test_unreadable_for_now),
