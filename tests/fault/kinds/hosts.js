@@ -26,11 +26,12 @@ class Networks {
       if (!mistake) break;
       if (!/File exists/.test(mistake)) throw new Error(`${mistake} (two hosts need root)`);
     }
-    t.after(async () => { for (const host of [0, 1]) run('ip', 'netns', 'del', this.name(host)); }); // their cables with them
+    t.after(async () => { for (const host of [0, 1]) this.remove(host); });
     must('ip', 'netns', 'add', this.name(1));
     this.address = `10.213.${this.k}.1`;
     for (const host of [0, 1]) {
       const cable = this.name(host);
+      run('ip', 'link', 'del', cable); // left by a run that was killed: the name is ours now
       must('ip', 'link', 'add', cable, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', cable);
       must('ip', 'addr', 'add', `10.213.${this.k}.${1 + 4 * host}/30`, 'dev', cable);
       must('ip', 'link', 'set', cable, 'up');
@@ -38,6 +39,11 @@ class Networks {
       for (const each of ['lo', 'eth0']) must('ip', '-n', cable, 'link', 'set', each, 'up');
       must('ip', '-n', cable, 'route', 'add', 'default', 'via', `10.213.${this.k}.${1 + 4 * host}`);
     }
+  }
+  // The cable first: with the last process there it would only go some time after the namespace's name.
+  remove(host) {
+    run('ip', 'link', 'del', this.name(host));
+    run('ip', 'netns', 'del', this.name(host));
   }
   name(host) { return `lh${this.k}${'ab'[host]}`; }
   // The host's cable is pulled out, or put in again.
