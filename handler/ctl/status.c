@@ -156,19 +156,16 @@ static enum status walk(struct gathering *g, struct store *store, struct query *
                         bool (*visit)(void *context, const struct entity *row), void *context, bool *more,
                         struct fail *why)
 {
-    char next[LIMIT_CONTINUATION_BYTES];
-    enum status status = ST_OK;
+    bool further = true;
+    arena_reset(&g->arena);
     *more = false;
-    do {
+    while (further) {
         struct page page;
-        arena_reset(&g->arena);
         if (clock_monotonic_ms() >= g->begun_ms + until_ms) {
             *more = true;
             return ST_OK;
         }
-        status = store_query(store, q, g->begun_ms + until_ms, &g->arena, &page, why);
-        if (status == ST_OK && page.next.len > sizeof next)
-            status = fail_set(why, ST_TOO_LARGE, 0, "the store's mark of the next page is too long");
+        enum status status = store_query(store, q, g->begun_ms + until_ms, &g->arena, &page, why);
         if (status != ST_OK) {
             *more = clock_monotonic_ms() >= g->begun_ms + until_ms;
             return *more ? ST_OK : status;
@@ -179,10 +176,10 @@ static enum status walk(struct gathering *g, struct store *store, struct query *
                 return ST_OK;
             }
         }
-        if (page.next.len)
-            memcpy(next, page.next.ptr, page.next.len);
-        q->next = (struct span){next, page.next.len};
-    } while (q->next.len);
+        status = store_turn_page(q, &page, &g->arena, &further, why);
+        if (status != ST_OK)
+            return status;
+    }
     return ST_OK;
 }
 

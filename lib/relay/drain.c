@@ -489,7 +489,7 @@ static enum status drain_page(struct page_work *w, struct fail *why)
 /* Everything that is spooled, page by page; a page begins behind the one before it, so what stays blocks nothing. */
 static enum status drain_leads(struct page_work *w, struct fail *why)
 {
-    char next[LIMIT_ROW_KEY_BYTES];
+    bool more;
     struct query q = {.table = TABLE_LEADS, .partition_key = SPAN_LIT(SPOOL_PARTITION), .limit = PAGE_ROWS};
     enum status status = ST_OK;
     do {
@@ -497,13 +497,9 @@ static enum status drain_leads(struct page_work *w, struct fail *why)
                              why);
         if (status == ST_OK)
             status = drain_page(w, why);
-        q.next = span_empty();
-        if (status == ST_OK && w->page.next.len && w->page.next.len <= sizeof next) {
-            memcpy(next, w->page.next.ptr, w->page.next.len);
-            q.next = (struct span){next, w->page.next.len};
-        }
-        arena_reset(&w->arena);
-    } while (status == ST_OK && q.next.len && !w->table_failed && !stopping(w->drain));
+        if (status == ST_OK)
+            status = store_turn_page(&q, &w->page, &w->arena, &more, why);
+    } while (status == ST_OK && more && !w->table_failed && !stopping(w->drain));
     return status;
 }
 
@@ -542,7 +538,7 @@ static enum status drain_item(struct page_work *w, const struct entity *row, str
 
 static enum status drain_quarantined(struct page_work *w, struct fail *why)
 {
-    char next[LIMIT_ROW_KEY_BYTES];
+    bool more;
     struct query q = {.table = TABLE_OPS,
                       .partition_key = SPAN_LIT(QUARANTINE_PARTITION),
                       .to = SPAN_LIT(QUARANTINE_KEY_END),
@@ -556,13 +552,9 @@ static enum status drain_quarantined(struct page_work *w, struct fail *why)
             if (!is_postponed(w->drain, w->page.rows[i].row_key))
                 status = drain_item(w, &w->page.rows[i], why);
         }
-        q.next = span_empty();
-        if (status == ST_OK && w->page.next.len && w->page.next.len <= sizeof next) {
-            memcpy(next, w->page.next.ptr, w->page.next.len);
-            q.next = (struct span){next, w->page.next.len};
-        }
-        arena_reset(&w->arena);
-    } while (status == ST_OK && q.next.len && !w->table_failed && !stopping(w->drain));
+        if (status == ST_OK)
+            status = store_turn_page(&q, &w->page, &w->arena, &more, why);
+    } while (status == ST_OK && more && !w->table_failed && !stopping(w->drain));
     return status;
 }
 

@@ -606,18 +606,13 @@ enum status mailer_pass(struct mailer *mailer, struct span partition, struct fai
     };
     enum status status = settle(mailer, why);
     bool keep_going = true;
-    while (status == ST_OK && keep_going && !stopping(mailer)) {
+    for (bool more = true; status == ST_OK && more && keep_going && !stopping(mailer);) {
         struct page page;
         status = store_query(mailer->store, &q, store_deadline(mailer), &arena, &page, why);
         for (size_t i = 0; status == ST_OK && i < page.count && keep_going && !stopping(mailer); i++)
             status = work_on(mailer, &page.rows[i], &keep_going, why);
-        char next[LIMIT_CONTINUATION_BYTES];
-        if (status != ST_OK || page.next.len == 0 || page.next.len > sizeof next)
-            break;
-        memcpy(next, page.next.ptr, page.next.len);
-        arena_reset(&arena);
-        if (!arena_copy(&arena, (struct span){next, page.next.len}, &q.next))
-            status = fail_set(why, ST_NOMEM, 0, "no memory to read mails");
+        if (status == ST_OK)
+            status = store_turn_page(&q, &page, &arena, &more, why);
     }
     arena_release(&arena);
     return status;

@@ -99,13 +99,14 @@ static enum status pass_offers(struct mailer *mailer, struct store *store, int64
         .limit = OFFERS_PER_PAGE,
     };
     enum status status = ST_OK;
-    do {
+    for (bool more = true; status == ST_OK && more && !(stop && atomic_load(stop));) {
         struct page page;
         status = store_query(store, &q, clock_monotonic_ms() + OFFERS_WAIT_MS, &arena, &page, why);
         for (size_t i = 0; status == ST_OK && i < page.count && !(stop && atomic_load(stop)); i++)
             status = mailer_pass(mailer, page.rows[i].row_key, why);
-        q.next = status == ST_OK ? page.next : span_empty();
-    } while (status == ST_OK && q.next.len && !(stop && atomic_load(stop)));
+        if (status == ST_OK)
+            status = store_turn_page(&q, &page, &arena, &more, why);
+    }
     arena_release(&arena);
     return status;
 }

@@ -114,16 +114,14 @@ static enum status walk_place(struct work *w, struct store *old, const struct pl
 {
     struct arena arena = ARENA_INIT(LIMIT_COMMIT_ARENA);
     struct operation operations[SALVAGE_ROWS];
-    char next[LIMIT_ROW_KEY_BYTES];
     struct query q = {.table = place->table,
                       .partition_key = span_of(place->partition),
                       .to = SPAN_LIT("~"),
                       .limit = SALVAGE_ROWS};
     enum status status = ST_OK;
-    do {
+    for (bool more = true; status == ST_OK && more;) {
         struct page page = {0};
         size_t count = 0;
-        arena_reset(&arena);
         struct fail unread;
         enum status read = store_query(old, &q, soon(), &arena, &page, &unread);
         *later = read != ST_OK && !is_damage(w, read, &unread);
@@ -132,12 +130,9 @@ static enum status walk_place(struct work *w, struct store *old, const struct pl
                 operations[count++] = (struct operation){.kind = OPERATION_INSERT, .entity = page.rows[i]};
         }
         status = insert(w, place, operations, count, why);
-        q.next = span_empty();
-        if (page.next.len && page.next.len <= sizeof next) {
-            memcpy(next, page.next.ptr, page.next.len);
-            q.next = (struct span){next, page.next.len};
-        }
-    } while (status == ST_OK && q.next.len);
+        if (status == ST_OK)
+            status = store_turn_page(&q, &page, &arena, &more, why);
+    }
     arena_release(&arena);
     return status;
 }

@@ -40,27 +40,38 @@ enum status store_query(struct store *store, const struct query *query, int64_t 
     return store->functions->query(store, query, deadline_ms, arena, page, why);
 }
 
+enum status store_turn_page(struct query *query, const struct page *page, struct arena *arena, bool *more,
+                            struct fail *why)
+{
+    char next[LIMIT_CONTINUATION_BYTES];
+    const size_t len = page->next.len;
+    *more = false;
+    if (len > sizeof next)
+        return fail_set(why, ST_TOO_LARGE, 0, "the store's mark of the next page is too long");
+    if (len)
+        memcpy(next, page->next.ptr, len);
+    arena_reset(arena);
+    query->next = span_empty();
+    if (len && !arena_copy(arena, (struct span){next, len}, &query->next))
+        return fail_set(why, ST_NOMEM, 0, "no memory to read the next page");
+    *more = len > 0;
+    return ST_OK;
+}
+
 enum status store_each(struct store *store, struct query *query, int64_t page_wait_ms,
                        enum status (*visit)(void *context, struct entity *row, struct fail *why),
                        void *context, struct fail *why)
 {
     struct arena arena = ARENA_INIT(LIMIT_COMMIT_ARENA);
-    char next[LIMIT_CONTINUATION_BYTES];
     enum status status = ST_OK;
-    do {
+    for (bool more = true; status == ST_OK && more;) {
         struct page page;
         status = store_query(store, query, clock_monotonic_ms() + page_wait_ms, &arena, &page, why);
         for (size_t i = 0; status == ST_OK && i < page.count; i++)
             status = visit(context, &page.rows[i], why);
-        if (status == ST_OK && page.next.len > sizeof next)
-            status = fail_set(why, ST_TOO_LARGE, 0, "the store's mark of the next page is too long");
-        if (status != ST_OK)
-            break;
-        if (page.next.len)
-            memcpy(next, page.next.ptr, page.next.len);
-        query->next = (struct span){next, page.next.len};
-        arena_reset(&arena);
-    } while (query->next.len);
+        if (status == ST_OK)
+            status = store_turn_page(query, &page, &arena, &more, why);
+    }
     query->next = span_empty();
     arena_release(&arena);
     return status;

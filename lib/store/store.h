@@ -50,6 +50,11 @@ MUST_CHECK enum status store_get_many(struct store *store, enum table_id table, 
 MUST_CHECK enum status store_query(struct store *store, const struct query *query, int64_t deadline_ms,
                                    struct arena *arena, struct page *page, struct fail *why);
 
+/* Moves the query behind a page and empties the arena that holds it.  *more: whether
+ * there is a page behind it.  ST_TOO_LARGE, ST_NOMEM. */
+MUST_CHECK enum status store_turn_page(struct query *query, const struct page *page, struct arena *arena,
+                                       bool *more, struct fail *why);
+
 /* Calls visit with every row of the query's range, page by page, each page read
  * within page_wait_ms; the row lives until visit returns.  Ends with the first
  * status of visit that is not ST_OK.  query->next is used for the pages. */
