@@ -238,25 +238,41 @@ static enum status serve_drain(struct relay *r, struct fail *why)
 
 /* --- alarms -------------------------------------------------------------------------------------------------- */
 
-/* The alarms of the table and, where there is a spool, of its current generation. */
-static enum status pass_watch(const struct relay_options *options, struct watch *watch, struct store *store,
-                              struct fail *why)
-{
-    struct spool *spool = NULL;
-    struct store *local = NULL;
+/* A connection to the spool's current generation, where the alarms are that the table could not take. */
+struct local {
+    struct spool *spool;
+    struct store *store; /* NULL: there is none now; the drain's role says what is wrong with it */
     unsigned int generation;
-    if (options->drain.spool.path && spool_open(&options->drain.spool, &spool, why) == ST_OK &&
-        spool_open_current(spool, &local, &generation, why) != ST_OK)
-        local = NULL; /* the drain's role says what is wrong with it */
-    enum status status = watch_pass(watch, store, local, why);
-    store_close(local);
-    spool_close(spool);
-    return status;
+};
+
+static void local_close(struct local *l)
+{
+    store_close(l->store);
+    spool_close(l->spool);
+    *l = (struct local){0};
+}
+
+static void local_open(struct local *l, const struct spool_options *options)
+{
+    if (l->store && spool_is_current(l->spool, l->store, l->generation))
+        return;
+    local_close(l);
+    if (options->path && spool_open(options, &l->spool, NULL) == ST_OK &&
+        spool_open_current(l->spool, &l->store, &l->generation, NULL) != ST_OK)
+        local_close(l);
+}
+
+static enum status pass_watch(const struct relay_options *options, struct watch *watch, struct store *store,
+                              struct local *local, struct fail *why)
+{
+    local_open(local, &options->drain.spool);
+    return watch_pass(watch, store, local->store, why);
 }
 
 static enum status serve_watch(struct relay *r, struct fail *why)
 {
     struct store *store = NULL;
+    struct local local = {0};
     struct watch *watch = NULL;
     enum status status = r->options.open(r->options.context, &store, why);
     if (status == ST_OK)
@@ -265,13 +281,14 @@ static enum status serve_watch(struct relay *r, struct fail *why)
         struct fail failed;
         int64_t look_ms = clock_long_wait_ms(WATCH_LOOK_MS), due_ms;
         /* The same watch goes on after a failure: it knows what it has sent and could not record. */
-        if (pass_watch(&r->options, watch, store, &failed) != ST_OK)
+        if (pass_watch(&r->options, watch, store, &local, &failed) != ST_OK)
             log_role_failure(&r->roles[ROLE_WATCH], &failed);
         else if ((due_ms = watch_due_in_ms(watch)) < look_ms)
             look_ms = due_ms;
         wait_for_stop(r, look_ms);
     }
     watch_free(watch);
+    local_close(&local);
     store_close(store);
     return status;
 }
@@ -472,11 +489,13 @@ static enum status watch_once(const struct relay_options *options, struct store 
                               struct fail *why)
 {
     struct watch *watch = NULL;
+    struct local local = {0};
     enum status status = watch_new(&options->watch, &watch, why);
     if (status == ST_OK)
-        status = pass_watch(options, watch, store, why);
+        status = pass_watch(options, watch, store, &local, why);
     *waiting = *waiting || (status == ST_OK && watch_due_in_ms(watch) != INT64_MAX);
     watch_free(watch);
+    local_close(&local);
     return status;
 }
 
