@@ -144,8 +144,6 @@ static struct store *older(struct work *w, size_t index, bool *later)
     if (!w->older[index] && !w->is_hopeless[index]) {
         struct fail why;
         enum status status = spool_open_generation(w->spool, w->found.numbers[index], &w->older[index], &why);
-        if (status != ST_OK)
-            w->older[index] = NULL;
         w->is_hopeless[index] = status != ST_OK && is_damage(w, status, &why);
         *later = status != ST_OK && !w->is_hopeless[index];
     }

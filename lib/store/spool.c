@@ -55,15 +55,17 @@ enum status spool_open_generation(const struct spool *s, unsigned int generation
                                   struct fail *why)
 {
     struct buf name = BUF_INIT(4096);
+    struct store *opened = NULL;
     enum status status = generation_path(s->path, generation, "", &name, why);
     if (status == ST_OK)
-        status = store_open_sqlite(name.data, store, why);
+        status = store_open_sqlite(name.data, &opened, why);
     buf_release(&name);
-    if (status == ST_OK) {
-        status = sqlite_store_limit_log(*store, log_share(s), why);
-        if (status != ST_OK)
-            store_close(*store);
-    }
+    if (status == ST_OK)
+        status = sqlite_store_limit_log(opened, log_share(s), why);
+    if (status == ST_OK)
+        *store = opened;
+    else
+        store_close(opened);
     return status;
 }
 
@@ -126,10 +128,7 @@ static enum status ensure_open(struct spool *s, struct fail *why)
     close_store(s);
     s->generation = current ? current : 1;
     generation_unmark_salvaged(s->path, s->generation);
-    status = spool_open_generation(s, s->generation, &s->store, why);
-    if (status != ST_OK)
-        s->store = NULL;
-    return status;
+    return spool_open_generation(s, s->generation, &s->store, why);
 }
 
 enum status spool_work(struct spool *s,
