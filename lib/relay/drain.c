@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 /* L0 */
+#include "lib/base/backoff.h"
 #include "lib/base/clock.h"
-#include "lib/base/crypto.h"
 #include "lib/base/log.h"
 
 /* L6 */
@@ -27,7 +27,6 @@ enum {
     POSTPONED_FIRST_MS = 1000,
     POSTPONED_LEAD_MS = 600000,     /* at most: nothing waits for a single row */
     POSTPONED_PARTITION_MS = 30000, /* at most, or what the service asks for */
-    RETRY_AFTER_MOST_S = 600,
     SALVAGE_RETRY_MS = 10000,
     SALVAGE_TRIES = 30 /* before what cannot be read counts as destroyed */
 };
@@ -113,21 +112,6 @@ static void forget_postponed(struct drain *d, struct span name)
         *p = (struct postponed){0};
 }
 
-/* Twice as long at every failure, with jitter, or as the service asks. */
-static int64_t pause_ms(unsigned int tries, int64_t most_ms, int retry_after_s)
-{
-    unsigned char random = 128;
-    enum status status = crypto_random(&random, 1, NULL);
-    (void)status; /* without randomness there is no jitter */
-    int64_t ms = POSTPONED_FIRST_MS;
-    for (unsigned int i = 1; i < tries && ms < most_ms; i++)
-        ms *= 2;
-    ms = ms < most_ms ? ms : most_ms;
-    ms = clock_long_wait_ms(ms + ms * (random - 128) / 640); /* a fifth either way */
-    int64_t asked_ms = 1000LL * (retry_after_s < RETRY_AFTER_MOST_S ? retry_after_s : RETRY_AFTER_MOST_S);
-    return ms > asked_ms ? ms : asked_ms;
-}
-
 /* The entry for the name; where there is none, a free one, or that of what is due first. */
 static struct postponed *entry_for(struct drain *d, struct span name)
 {
@@ -149,7 +133,9 @@ static void postpone(struct drain *d, struct span name, int64_t most_ms, int ret
 {
     struct postponed *entry = entry_for(d, name);
     entry->tries++;
-    entry->due_ms = clock_monotonic_ms() + pause_ms(entry->tries, most_ms, retry_after_s);
+    int64_t wait_ms = clock_long_wait_ms(backoff_ms(entry->tries, POSTPONED_FIRST_MS, most_ms));
+    int64_t asked_ms = backoff_asked_ms(retry_after_s);
+    entry->due_ms = clock_monotonic_ms() + (wait_ms > asked_ms ? wait_ms : asked_ms);
 }
 
 static void report_lost(struct drain *d, uint64_t lost)

@@ -5,8 +5,8 @@
 #include "lib/store/spool.h"
 
 /* L0 */
+#include "lib/base/backoff.h"
 #include "lib/base/clock.h"
-#include "lib/base/crypto.h"
 
 /* L6 */
 #include "lib/store/spool_internal.h"
@@ -16,8 +16,7 @@ enum {
     TURN_WAIT_MS = 1000, /* for another thread that is writing to the spool */
     CLAIM_MS = 5000,     /* when who probes has not come back, another one does */
     FIRST_MS = 1000,
-    MOST_MS = 30000,
-    ASKED_MOST_S = 600
+    MOST_MS = 30000
 };
 
 /* The breaker as read just now. */
@@ -124,22 +123,6 @@ bool breaker_is_open(struct spool *spool)
     return is_open;
 }
 
-/* Milliseconds to the next probe after so many failures. */
-static int64_t wait_ms_after(int32_t failures, int retry_after_s)
-{
-    unsigned char random = 128;
-    enum status status = crypto_random(&random, 1, NULL);
-    (void)status; /* without randomness there is no jitter */
-    int64_t wait_ms = FIRST_MS;
-    for (int32_t i = 1; i < failures && wait_ms < MOST_MS; i++)
-        wait_ms *= 2;
-    if (wait_ms > MOST_MS)
-        wait_ms = MOST_MS;
-    wait_ms += wait_ms * (random - 128) / 640; /* a fifth either way */
-    int64_t asked_s = retry_after_s < ASKED_MOST_S ? retry_after_s : ASKED_MOST_S;
-    return wait_ms > 1000 * asked_s ? wait_ms : 1000 * asked_s;
-}
-
 bool breaker_failed(struct spool *spool, enum breaker_way way, const struct fail *why)
 {
     struct view v;
@@ -155,7 +138,9 @@ bool breaker_failed(struct spool *spool, enum breaker_way way, const struct fail
         /* Several requests fail of one cause: the one that opens it counts, and later the one that probes. */
         if (opened || way == BREAKER_PROBE) {
             b.failures += b.failures < INT32_MAX ? 1 : 0;
-            b.probe_ms = now + wait_ms_after(b.failures, why->retry_after_s);
+            int64_t wait_ms = backoff_ms((unsigned int)b.failures, FIRST_MS, MOST_MS);
+            int64_t asked_ms = backoff_asked_ms(why->retry_after_s);
+            b.probe_ms = now + (wait_ms > asked_ms ? wait_ms : asked_ms);
             b.reason = span_of(why->text);
             opened = change(spool, &v, &b) == ST_OK && opened;
         }
