@@ -48,6 +48,7 @@ struct fixture {
     size_t late_count;
     void (*between)(struct fixture *f); /* before every transaction */
     size_t transactions;
+    int64_t want_deadline_ms; /* of every call, but the inner store gets more time; 0: any */
 };
 
 static struct store_functions functions; /* the inner store's, some of them replaced */
@@ -63,6 +64,15 @@ static void random_hex(char *text, size_t digits)
     struct fail why;
     assert_int_equal(crypto_random(bytes, digits / 2, &why), ST_OK);
     hex_write(bytes, digits / 2, text);
+}
+
+/* The deadline for the inner store. */
+static int64_t inner_deadline(const struct fixture *f, int64_t deadline_ms)
+{
+    if (f->want_deadline_ms == 0)
+        return deadline_ms;
+    assert_int_equal(deadline_ms, f->want_deadline_ms);
+    return soon();
 }
 
 static struct store *inner_of(struct store *store)
@@ -94,7 +104,8 @@ static enum status faulty_transact(struct store *store, enum table_id table,
         f->late_count = count;
     }
     if (loss == LOSS_NONE || loss == LOSS_BEHIND) {
-        enum status status = store_transact(f->inner, table, operations, count, deadline_ms, failed, why);
+        enum status status =
+            store_transact(f->inner, table, operations, count, inner_deadline(f, deadline_ms), failed, why);
         if (loss == LOSS_NONE || status != ST_OK)
             return status;
     }
@@ -108,6 +119,7 @@ static enum status faulty_get_many(struct store *store, enum table_id table, str
 {
     struct fixture *f = (struct fixture *)store;
     enum status status = ST_OK;
+    deadline_ms = inner_deadline(f, deadline_ms);
     for (size_t i = 0; i < count && status == ST_OK; i++) {
         status = store_get_many(f->inner, table, partition_key, &row_keys[i], 1, select, deadline_ms, arena,
                                 &rows[i], why);
@@ -428,7 +440,8 @@ static void test_endless_conflict(void **state)
     struct fail why;
     struct quarantined item = new_item("market", START_MS);
     f->between = put_by_another_always;
-    assert_int_equal(quarantine_put(&f->base, &item, 100000, clock_monotonic_ms() + 3000, &why), ST_CHANGED);
+    f->want_deadline_ms = clock_monotonic_ms() + 3000;
+    assert_int_equal(quarantine_put(&f->base, &item, 100000, f->want_deadline_ms, &why), ST_CHANGED);
     assert_string_equal(why.text, "too many payloads come into quarantine at the same time");
     assert_true(f->transactions > 1);
     assert_counted(f, f->transactions); /* the others' */
