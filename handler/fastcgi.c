@@ -25,6 +25,7 @@
 
 /* L0 */
 #include "lib/base/clock.h"
+#include "lib/base/condition.h"
 #include "lib/base/log.h"
 
 enum {
@@ -271,11 +272,7 @@ enum status fastcgi_start(const struct fastcgi_options *options, struct fastcgi 
     if (!f)
         return fail_set(why, ST_NOMEM, 0, "no memory for %u threads", options->threads);
     f->options = *options;
-    pthread_condattr_t monotonic;
-    (void)pthread_condattr_init(&monotonic);
-    (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(&f->ended, &monotonic);
-    (void)pthread_condattr_destroy(&monotonic);
+    condition_init(&f->ended);
     (void)pthread_mutex_init(&f->lock, NULL);
     enum status status = start_threads(f, why);
     if (status != ST_OK) {
@@ -307,10 +304,7 @@ bool fastcgi_stop(struct fastcgi *fastcgi, int64_t wait_ms)
     for (int64_t now_ms; fastcgi->running > 0 && (now_ms = clock_monotonic_ms()) < until_ms;) {
         break_off_hanging(fastcgi);
         int64_t look_ms = now_ms + STOP_LOOK_MS < until_ms ? now_ms + STOP_LOOK_MS : until_ms;
-        struct timespec look = {.tv_sec = (time_t)(look_ms / 1000),
-                                .tv_nsec = (long)(look_ms % 1000) * 1000000L};
-        int error = pthread_cond_timedwait(&fastcgi->ended, &fastcgi->lock, &look);
-        (void)error; /* however it ended, the loop looks again */
+        (void)condition_wait(&fastcgi->ended, &fastcgi->lock, look_ms);
     }
     bool all_ended = fastcgi->running == 0;
     (void)pthread_mutex_unlock(&fastcgi->lock);

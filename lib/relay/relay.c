@@ -12,11 +12,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 /* L0 */
 #include "lib/base/clock.h"
+#include "lib/base/condition.h"
 #include "lib/base/crypto.h"
 #include "lib/base/encode.h"
 #include "lib/base/file.h"
@@ -362,17 +362,6 @@ static void *run(void *context)
     return NULL;
 }
 
-/* None of these calls fails on Linux with valid arguments. */
-static void init_ended(struct relay *r)
-{
-    pthread_condattr_t monotonic;
-    (void)pthread_condattr_init(&monotonic);
-    (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(&r->ended, &monotonic);
-    (void)pthread_condattr_destroy(&monotonic);
-    (void)pthread_mutex_init(&r->lock, NULL);
-}
-
 static void relay_free(struct relay *r)
 {
     if (r->wake_fd >= 0)
@@ -401,7 +390,8 @@ enum status relay_start(const struct relay_options *options, struct relay **rela
     struct relay *r = calloc(1, sizeof *r);
     if (!r)
         return fail_set(why, ST_NOMEM, 0, "no memory for the relay");
-    init_ended(r);
+    condition_init(&r->ended);
+    (void)pthread_mutex_init(&r->lock, NULL);
     r->options = *options;
     for (size_t i = 0; i < ROLE_COUNT; i++)
         r->roles[i].relay = r;
@@ -440,13 +430,11 @@ bool relay_stop(struct relay *relay, int64_t wait_ms)
     uint64_t one = 1;
     ssize_t written = write(relay->wake_fd, &one, sizeof one);
     (void)written; /* without the wake-up the thread sees the flag a little later */
-    struct timespec until;
-    (void)clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += (time_t)(wait_ms / 1000);
-    int error = 0;
+    int64_t until_ms = clock_monotonic_ms() + wait_ms;
+    bool in_time = true;
     (void)pthread_mutex_lock(&relay->lock);
-    while (!relay->has_ended && error == 0)
-        error = pthread_cond_timedwait(&relay->ended, &relay->lock, &until);
+    while (!relay->has_ended && in_time)
+        in_time = condition_wait(&relay->ended, &relay->lock, until_ms);
     bool has_ended = relay->has_ended;
     (void)pthread_mutex_unlock(&relay->lock);
     if (!has_ended) {

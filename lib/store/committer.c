@@ -1,16 +1,15 @@
 #include "lib/store/committer.h"
 
 /* System */
-#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* L0 */
 #include "lib/base/clock.h"
+#include "lib/base/condition.h"
 
 /* L6 */
 #include "lib/store/offers.h"
@@ -68,24 +67,6 @@ struct committer {
     size_t connection_count;
 };
 
-static void cond_init(pthread_cond_t *cond)
-{
-    /* None of these calls fails on Linux with valid arguments. */
-    pthread_condattr_t attributes;
-    (void)pthread_condattr_init(&attributes);
-    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(cond, &attributes);
-    (void)pthread_condattr_destroy(&attributes);
-}
-
-/* false when the deadline has passed. */
-static bool wait_until(pthread_cond_t *cond, pthread_mutex_t *mutex, int64_t deadline_ms)
-{
-    struct timespec until = {.tv_sec = (time_t)(deadline_ms / 1000),
-                             .tv_nsec = (long)(deadline_ms % 1000) * 1000000L};
-    return pthread_cond_timedwait(cond, mutex, &until) != ETIMEDOUT;
-}
-
 /* --- the waiting side ---------------------------------------------------------------------------------------- */
 
 static void unlink_job(struct committer *c, struct job *job)
@@ -104,7 +85,7 @@ static bool hand_over(struct committer *c, struct job *job)
     job->deadline_ms = clock_monotonic_ms() + c->options.deadline_ms;
     /* With a spool the time of the store is not yet the end. */
     int64_t taken_until_ms = job->deadline_ms + (c->options.spool.path ? WAIT_SPOOL_MS : 0);
-    cond_init(&job->settled);
+    condition_init(&job->settled);
     (void)pthread_mutex_lock(&c->mutex);
     *c->last = job;
     c->last = &job->next;
@@ -114,7 +95,7 @@ static bool hand_over(struct committer *c, struct job *job)
         if (job->state == JOB_TAKEN)
             (void)pthread_cond_wait(&job->settled, &c->mutex); /* the committer's own deadline bounds this */
         else
-            in_time = wait_until(&job->settled, &c->mutex, taken_until_ms) || job->state != JOB_QUEUED;
+            in_time = condition_wait(&job->settled, &c->mutex, taken_until_ms) || job->state != JOB_QUEUED;
     }
     if (!in_time)
         unlink_job(c, job);
@@ -454,8 +435,8 @@ static void *run(void *context)
             flush_offers(own);
         if (!c->first) {
             if (!c->stopping)
-                (void)wait_until(&c->work, &c->mutex,
-                                 clock_monotonic_ms() + clock_long_wait_ms(WAIT_OFFERS_MS));
+                (void)condition_wait(&c->work, &c->mutex,
+                                     clock_monotonic_ms() + clock_long_wait_ms(WAIT_OFFERS_MS));
             continue;
         }
         size_t count = take(c, own->store, jobs);
@@ -512,7 +493,7 @@ enum status committer_new(const struct committer_options *options, struct commit
     c->spool_tried_ms = c->flushed_ms - SPOOL_RETRY_MS;
     (void)pthread_mutex_init(&c->mutex, NULL);
     (void)pthread_mutex_init(&c->spool_mutex, NULL);
-    cond_init(&c->work);
+    condition_init(&c->work);
     enum status status = offers_new(&c->offers, why);
     if (status == ST_OK)
         status = start(c, why);

@@ -1,17 +1,16 @@
 #include "lib/store/spool.h"
 
 /* System */
-#include <errno.h>
 #include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
-#include <time.h>
 #include <unistd.h>
 
 /* L0 */
 #include "lib/base/clock.h"
+#include "lib/base/condition.h"
 
 /* L6 */
 #include "lib/store/generations.h"
@@ -163,12 +162,10 @@ enum status spool_work(struct spool *s,
 
 bool spool_lock(struct spool *s, int64_t deadline_ms)
 {
-    const struct timespec until = {.tv_sec = (time_t)(deadline_ms / 1000),
-                                   .tv_nsec = (long)(deadline_ms % 1000) * 1000000L};
-    int error = 0;
+    bool in_time = true;
     (void)pthread_mutex_lock(&s->mutex);
-    while (s->is_taken && error == 0)
-        error = pthread_cond_timedwait(&s->given_back, &s->mutex, &until);
+    while (s->is_taken && in_time)
+        in_time = condition_wait(&s->given_back, &s->mutex, deadline_ms);
     bool ours = !s->is_taken;
     s->is_taken = true;
     (void)pthread_mutex_unlock(&s->mutex);
@@ -181,17 +178,6 @@ void spool_unlock(struct spool *s)
     s->is_taken = false;
     (void)pthread_cond_signal(&s->given_back);
     (void)pthread_mutex_unlock(&s->mutex);
-}
-
-/* None of these calls fails on Linux with valid arguments. */
-static void init_turn(struct spool *s)
-{
-    pthread_condattr_t monotonic;
-    (void)pthread_mutex_init(&s->mutex, NULL);
-    (void)pthread_condattr_init(&monotonic);
-    (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(&s->given_back, &monotonic);
-    (void)pthread_condattr_destroy(&monotonic);
 }
 
 /* --- room ---------------------------------------------------------------------------------------------------- */
@@ -636,7 +622,8 @@ enum status spool_open(const struct spool_options *options, struct spool **spool
     s->ledger = -1;
     s->max_bytes = options->max_bytes;
     s->path = strdup(options->path);
-    init_turn(s);
+    (void)pthread_mutex_init(&s->mutex, NULL);
+    condition_init(&s->given_back);
     enum status status =
         s->path ? spool_work(s, look, NULL, 0, why) : fail_set(why, ST_NOMEM, 0, "no memory for the spool");
     if (status != ST_OK) {
