@@ -49,9 +49,9 @@ struct drain {
     int64_t salvaged_ms;
     int salvage_tries;
     int hint_fd;
-    bool was_spooling;               /* since the spool was empty for the last time */
-    bool audited;                    /* the spool is empty, and its ledger too */
-    int64_t alarm_days[ALARM_COUNT]; /* on which they were raised */
+    bool was_spooling; /* since the spool was empty for the last time */
+    bool audited;      /* the spool is empty, and its ledger too */
+    struct alarm_days alarm_days;
     struct postponed postponed[POSTPONED_MAX];
 };
 
@@ -74,18 +74,19 @@ static bool stopping(const struct drain *d)
     return d->options.stop && atomic_load(d->options.stop);
 }
 
-/* Once a day: every attempt is a write to the table. */
-static void raise_alarm(struct drain *d, enum alarm alarm, const char *text)
+/* Once a day; in the table or, with spool, there. */
+static void raise_alarm(struct drain *d, struct spool *spool, enum alarm alarm, const char *text)
 {
     struct fail why;
-    int64_t today = store_now_ms(d->table) / CLOCK_DAY_MS;
-    if (!d->options.raises_alarms || d->alarm_days[alarm] == today)
+    if (!d->options.raises_alarms || !alarm_day_take(&d->alarm_days, alarm, store_now_ms(d->table)))
         return;
-    enum status status = alarm_raise(d->table, alarm, text, clock_monotonic_ms() + ALARM_WAIT_MS, &why);
-    if (status != ST_OK && status != ST_EXISTS)
+    int64_t deadline_ms = clock_monotonic_ms() + ALARM_WAIT_MS;
+    enum status status = spool ? spool_raise(spool, alarm, text, deadline_ms, &why)
+                               : alarm_raise(d->table, alarm, text, deadline_ms, &why);
+    if (status != ST_OK && status != ST_EXISTS) {
+        alarm_day_give_back(&d->alarm_days, alarm);
         log_failure(LOG_LEVEL_ERROR, "alarm-not-raised", &why, "alarm=%s", alarm_name(alarm));
-    else
-        d->alarm_days[alarm] = today;
+    }
 }
 
 /* --- what is left alone for a while --------------------------------------------------------------------------- */
@@ -140,7 +141,10 @@ static void postpone(struct drain *d, struct span name, int64_t most_ms, int ret
 
 static void report_lost(struct drain *d, uint64_t lost)
 {
-    if (lost > 0 && d->options.on_lost)
+    if (lost == 0)
+        return;
+    log_event(LOG_LEVEL_ERROR, "leads-lost", "count=%llu", (unsigned long long)lost);
+    if (d->options.on_lost)
         d->options.on_lost(d->options.context, lost);
 }
 
@@ -153,14 +157,7 @@ static void table_failed(const struct page_work *w, const struct fail *why)
     if (!breaker_failed(d->spool, w->way, why))
         return;
     alarm_text_of_outage(why, text);
-    struct fail unheard;
-    if (d->options.raises_alarms) {
-        enum status status =
-            spool_raise(d->spool, ALARM_SPOOLING, text, clock_monotonic_ms() + SPOOL_WAIT_MS, &unheard);
-        if (status != ST_OK && status != ST_EXISTS)
-            log_failure(LOG_LEVEL_ERROR, "alarm-not-raised", &unheard, "alarm=%s",
-                        alarm_name(ALARM_SPOOLING));
-    }
+    raise_alarm(d, d->spool, ALARM_SPOOLING, text);
     if (d->options.on_breaker)
         d->options.on_breaker(d->options.context, true, why);
 }
@@ -255,7 +252,7 @@ static enum status quarantine(struct page_work *w, size_t index, struct fail *wh
             "The table refuses a spooled lead for good (%s); it is kept. `leadctl quarantine list` shows "
             "it.",
             w->writes[index].why.text);
-        raise_alarm(d, ALARM_QUARANTINED, text);
+        raise_alarm(d, NULL, ALARM_QUARANTINED, text);
     }
     return status;
 }
@@ -562,7 +559,7 @@ static enum status look_at_rest(struct drain *d, uint64_t *left, struct fail *wh
     if (status == ST_OK && d->was_spooling && !breaker_is_open(d->spool)) {
         d->was_spooling = false;
         log_event(LOG_LEVEL_INFO, "spool-drained", NULL);
-        raise_alarm(d, ALARM_SPOOL_DRAINED,
+        raise_alarm(d, NULL, ALARM_SPOOL_DRAINED,
                     "The table takes leads again, and everything that was spooled on this host is in it.");
     }
     return status;

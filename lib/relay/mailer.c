@@ -114,20 +114,20 @@ static void log_attempt(const struct attempt *a, enum log_level level, const cha
 static void raise_alarm(const struct attempt *a, enum alarm alarm, const char *reason)
 {
     struct mailer *m = a->mailer;
-    int64_t now = store_now_ms(m->store);
+    struct alarm_days *days = mail_memory_alarm_days(m->memory);
     struct buf text = BUF_INIT(LIMIT_ALARM_TEXT_BYTES);
     struct fail why;
-    if (mail_memory_is_raised(m->memory, alarm, now))
+    if (!alarm_day_take(days, alarm, store_now_ms(m->store)))
         return;
     buf_addf(&text, "The mail about lead %.*s to recipient number %.*s: %s", SPAN_FMT(a->mail.delivery_id),
              SPAN_FMT(a->mail.recipient_number), reason);
     enum status status = buf_status(&text, "an alarm", &why);
     if (status == ST_OK)
         status = alarm_raise(m->store, alarm, text.data, clock_monotonic_ms() + ALARM_WAIT_MS, &why);
-    if (status == ST_OK || status == ST_EXISTS)
-        mail_memory_note_raised(m->memory, alarm, now);
-    else
-        log_failure(LOG_LEVEL_WARNING, "alarm-failed", &why, "alarm=%s", alarm_name(alarm));
+    if (status != ST_OK && status != ST_EXISTS) {
+        alarm_day_give_back(days, alarm);
+        log_failure(LOG_LEVEL_ERROR, "alarm-not-raised", &why, "alarm=%s", alarm_name(alarm));
+    }
     buf_release(&text);
 }
 

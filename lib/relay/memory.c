@@ -12,14 +12,13 @@
 
 enum { UNRECORDED_MAX = 64 }; /* each is a mail of which the store refuses the record and nothing else */
 #define MINUTE_MS (60 * 1000LL)
-#define DAY_MS    (24 * 60 * MINUTE_MS)
 
 struct mail_memory {
     int64_t sent_ms[MAILS_PER_MINUTE_MAX]; /* monotonic times of the last sends, a ring; 0: none */
     size_t sent_next;
     int32_t configuration_errors; /* in a row */
     int64_t paused_until_ms;      /* monotonic */
-    int64_t raised_day[ALARM_COUNT];
+    struct alarm_days alarm_days;
     size_t unrecorded_count;
     struct unrecorded unrecorded[UNRECORDED_MAX];
 };
@@ -122,18 +121,7 @@ void mail_memory_forget(struct mail_memory *memory, size_t i)
     memory->unrecorded[i] = memory->unrecorded[--memory->unrecorded_count];
 }
 
-/* Days are counted from 1, so that 0 is none. */
-static int64_t day_of(int64_t now_ms)
+struct alarm_days *mail_memory_alarm_days(struct mail_memory *memory)
 {
-    return now_ms / DAY_MS + 1;
-}
-
-bool mail_memory_is_raised(const struct mail_memory *memory, enum alarm alarm, int64_t now_ms)
-{
-    return memory->raised_day[alarm] == day_of(now_ms);
-}
-
-void mail_memory_note_raised(struct mail_memory *memory, enum alarm alarm, int64_t now_ms)
-{
-    memory->raised_day[alarm] = day_of(now_ms);
+    return &memory->alarm_days;
 }

@@ -61,8 +61,6 @@ void mail_memory_forget(struct mail_memory *memory, size_t i);
 
 /* --- alarms */
 
-/* Whether this alarm was raised on the day of now_ms, as far as this process knows. */
-bool mail_memory_is_raised(const struct mail_memory *memory, enum alarm alarm, int64_t now_ms);
-void mail_memory_note_raised(struct mail_memory *memory, enum alarm alarm, int64_t now_ms);
+struct alarm_days *mail_memory_alarm_days(struct mail_memory *memory);
 
 #endif

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 /* L0 */
+#include "lib/base/clock.h"
 #include "lib/base/text.h"
 
 enum { RAISE_ARENA_BYTES = 64 * 1024, HOST_BYTES = 256 };
@@ -219,6 +220,17 @@ enum status alarm_raise(struct store *store, enum alarm alarm, const char *text,
         status = store_transact(store, TABLE_OPS, &insert, 1, deadline_ms, &failed, why);
     arena_release(&arena);
     return status;
+}
+
+bool alarm_day_take(struct alarm_days *days, enum alarm alarm, int64_t now_ms)
+{
+    int64_t today = now_ms / CLOCK_DAY_MS + 1; /* 0 is none */
+    return atomic_exchange(&days->day[alarm], today) != today;
+}
+
+void alarm_day_give_back(struct alarm_days *days, enum alarm alarm)
+{
+    atomic_store(&days->day[alarm], 0);
 }
 
 void alarm_text_of_outage(const struct fail *why, char text[LIMIT_ALARM_TEXT_BYTES])

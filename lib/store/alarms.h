@@ -7,6 +7,8 @@
 #ifndef LEAD_ALARMS_H
 #define LEAD_ALARMS_H
 
+#include <stdatomic.h>
+
 #include "lib/store/rows.h"
 #include "lib/store/store.h"
 
@@ -41,9 +43,19 @@ struct alarm_words alarm_words(struct span name);
  * personal data, lines that end in \n; control characters become visible, and
  * what is over LIMIT_ALARM_TEXT_BYTES is cut off.  ST_OK: it was not there
  * before.  ST_EXISTS: it was; nothing is changed then.  Every call is a write
- * to the store, so callers remember what they have raised. */
+ * to the store, so callers remember in alarm_days what they have raised. */
 MUST_CHECK enum status alarm_raise(struct store *store, enum alarm alarm, const char *text,
                                    int64_t deadline_ms, struct fail *why);
+
+/* On which day a process has raised each alarm.  Zero bytes: none yet.  Threads: safe. */
+struct alarm_days {
+    _Atomic int64_t day[ALARM_COUNT];
+};
+
+/* Whether the alarm has yet to be raised on the day of now_ms, which the caller
+ * does now.  When that fails it is given back, and the next event tries again. */
+bool alarm_day_take(struct alarm_days *days, enum alarm alarm, int64_t now_ms);
+void alarm_day_give_back(struct alarm_days *days, enum alarm alarm);
 
 /* What ALARM_SPOOLING says of an outage that began with *why. */
 void alarm_text_of_outage(const struct fail *why, char text[LIMIT_ALARM_TEXT_BYTES]);

@@ -56,7 +56,7 @@ struct committer {
     struct spool *spool;         /* NULL: there is none, or it cannot be opened now */
     int64_t spool_tried_ms;
     struct fail spool_why;
-    _Atomic int64_t alarm_days[ALARM_COUNT]; /* the days on which this process has raised them */
+    struct alarm_days alarm_days;
     pthread_mutex_t mutex;
     pthread_cond_t work;
     struct job *first; /* waiting jobs in order of arrival */
@@ -189,14 +189,13 @@ static struct spool *spool_of(struct committer *c, struct fail *why)
 static void raise_alarm(struct connection *own, struct spool *spool, enum alarm alarm, const char *text)
 {
     struct committer *c = own->committer;
-    int64_t today = clock_wall_ms() / CLOCK_DAY_MS;
-    if (!c->options.raises_alarms || atomic_exchange(&c->alarm_days[alarm], today) == today)
+    if (!c->options.raises_alarms || !alarm_day_take(&c->alarm_days, alarm, clock_wall_ms()))
         return;
     int64_t deadline_ms = clock_monotonic_ms() + ALARM_WAIT_MS;
     enum status status = spool ? spool_raise(spool, alarm, text, deadline_ms, NULL)
                                : alarm_raise(own->store, alarm, text, deadline_ms, NULL);
     if (status != ST_OK && status != ST_EXISTS)
-        atomic_store(&c->alarm_days[alarm], 0);
+        alarm_day_give_back(&c->alarm_days, alarm);
     if (status == ST_OK && c->options.on_alarm)
         c->options.on_alarm(c->options.context, alarm);
 }

@@ -15,7 +15,6 @@
 
 /* L0 */
 #include "lib/base/clock.h"
-#include "lib/base/log.h"
 
 /* L6 */
 #include "lib/store/generations.h"
@@ -306,7 +305,6 @@ static enum status report_lost(struct work *w, struct fail *why)
         lost += w->ledger.all[i].event == IS_NOWHERE;
     if (lost == 0)
         return ST_OK;
-    log_event(LOG_LEVEL_ERROR, "leads-lost", "count=%llu", (unsigned long long)lost);
     (void)snprintf(
         text, sizeof text,
         "Damage to the spool has destroyed %llu leads that were answered 202. `leadctl spool` lists them "
