@@ -15,7 +15,7 @@ async function setUp(t, settings = {}) {
   bench.proxy = await L.startProxy(bench, bench.azurite.port);
   bench.configure({ store: 'table', table_connection_file: bench.write('connection', L.connectionString(bench.proxy.port)),
     spool: bench.file('spool.db'), mail_url: `maildir:${bench.file('Maildir')}`, mail_from: 'leads@example.com', mail_to: 'sales@example.com',
-    alarm_to: 'operator@example.com', mail_per_minute: 6000, request_deadline_ms: 800, ...settings });
+    alarm_to: 'operator@example.com', mail_per_minute: 6000, request_deadline_ms: 2500, ...settings });
   await bench.startNginx();
   await bench.startLeadhook();
   return bench;

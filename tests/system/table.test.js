@@ -154,12 +154,12 @@ test('fifty repeats among a hundred leads do not cost fifty transactions', async
 });
 
 test('while the table does not answer: 503 with Retry-After, and 200 again afterwards', async (t) => {
-  const { bench, azurite, proxy } = await setUp(t, { request_deadline_ms: 500 });
+  const { bench, azurite, proxy } = await setUp(t, { request_deadline_ms: 2500 });
   await bench.startLeadhook();
   assert.strictEqual((await bench.post(L.lead())).code, 200);
   const faults = {
     refused: 'drop-before',
-    hangs: { delay: 3000 },
+    hangs: { delay: 6000 },
     'server error': { status: 500, body: '{"odata.error":{"code":"InternalError","message":{"value":"x"}}}' },
     throttling: { status: 503, headers: { 'Retry-After': '77' }, body: '{"odata.error":{"code":"ServerBusy","message":{"value":"x"}}}' },
     forbidden: { status: 403, body: '<?xml version="1.0"?><Error><Code>AuthenticationFailed</Code></Error>' },
