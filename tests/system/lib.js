@@ -1,8 +1,8 @@
 // What the system tests start and stop: nginx with the product's own files,
 // leadhook, Azurite, an SMTP server, and a proxy that makes faults.
 //
-// Every server gets a port of the kernel's choice and a folder of its own; all
-// waiting is for a condition, with a limit; everything started is ended by pid.
+// Every server gets a free port and a folder of its own; all waiting is for a
+// condition, with a limit; everything started is ended by pid.
 'use strict';
 
 const assert = require('node:assert');
@@ -34,14 +34,19 @@ async function until(what, condition, limit = WAIT_MS) {
   }
 }
 
+// Not of those that the kernel gives to connections: it would give one away before the server has taken it.
+const PORTS = { from: 10000, to: 32000 };
+
 function freePort() {
   return new Promise((resolve, reject) => {
     const server = net.createServer();
-    server.on('error', reject);
-    server.listen(0, '127.0.0.1', () => {
+    const listen = () => server.listen(crypto.randomInt(PORTS.from, PORTS.to), '127.0.0.1');
+    server.on('error', (error) => (error.code === 'EADDRINUSE' ? listen() : reject(error)));
+    server.on('listening', () => {
       const { port } = server.address();
       server.close(() => resolve(port));
     });
+    listen();
   });
 }
 
@@ -180,7 +185,7 @@ http {
     this.stops.push(() => program.stop('SIGTERM'));
     await until('nginx', () => {
       if (program.status !== undefined) throw new Error(`nginx: ${program.output()}`);
-      return isListening(this.port);
+      return fs.existsSync(this.file('nginx.pid')) && isListening(this.port); // without the file it is another's port
     });
     return program;
   }
