@@ -5,21 +5,14 @@
 #ifndef LEAD_TEST_SPOOLED_H
 #define LEAD_TEST_SPOOLED_H
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
-#include "lib/base/clock.h"
-#include "lib/base/crypto.h"
-#include "lib/base/encode.h"
 #include "lib/store/spool.h"
 #include "lib/store/store_internal.h"
+#include "tests/unit/stored.h"
 
 #define MIB      (1024u * 1024)
-#define HOUR_MS  (60 * 60 * 1000LL)
 #define START_MS 1763700000000LL
 
 struct place {
@@ -42,23 +35,8 @@ static void place_make(struct place *p)
 
 static int place_remove(struct place *p)
 {
-    char command[160];
     arena_release(&p->arena);
-    (void)snprintf(command, sizeof command, "rm -rf %s", p->directory);
-    return system(command);
-}
-
-static int64_t soon(void)
-{
-    return clock_monotonic_ms() + 10000;
-}
-
-static void random_hex(char *text, size_t digits)
-{
-    unsigned char bytes[32];
-    if (crypto_random(bytes, digits / 2, NULL) != ST_OK)
-        abort();
-    hex_write(bytes, digits / 2, text);
+    return remove_folder(p->directory);
 }
 
 /* Also for processes of their own, where an assertion has no way back. */
@@ -77,29 +55,6 @@ static struct spool *open_spool(const struct place *p)
         print_error("%s\n", why.text);
     assert_non_null(spool);
     return spool;
-}
-
-/* A lead of a person of its own, received at that time. */
-static struct lead_write *make_lead(struct arena *arena, const char *partition, int64_t received_ms)
-{
-    struct lead *lead = arena_alloc(arena, sizeof *lead);
-    struct lead_write *write = arena_alloc(arena, sizeof *write);
-    if (!lead || !write)
-        abort();
-    lead->customer.first_name = SPAN_LIT("J\xC3\xB6rg \"J\" <b>");
-    lead->customer.email = SPAN_LIT("joerg@example.com");
-    lead->action = SPAN_LIT("INS");
-    lead->offer_title = SPAN_LIT("Example Offer");
-    lead->payload = SPAN_LIT("{\"UserDetails\":{\"FirstName\":\"J\xC3\xB6rg\"}}");
-    (void)snprintf(lead->partition, sizeof lead->partition, "%s", partition);
-    random_hex(lead->contact, LEAD_HASH_TEXT);
-    random_hex(lead->content, LEAD_HASH_TEXT);
-    write->delivery.lead = lead;
-    write->delivery.received_ms = received_ms;
-    write->delivery.key_name = SPAN_LIT("marketplace");
-    random_hex(write->delivery.id, LEAD_DELIVERY_TEXT);
-    write->status = ST_AGAIN; /* not tried */
-    return write;
 }
 
 static enum status put_leads(struct spool *spool, struct lead_write **leads, size_t count)

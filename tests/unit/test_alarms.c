@@ -15,20 +15,15 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
-#include "lib/base/clock.h"
-#include "lib/base/encode.h"
 #include "lib/base/file.h"
 #include "lib/base/text.h"
 #include "lib/relay/retry.h"
 #include "lib/relay/watch.h"
 #include "lib/store/alarms.h"
 #include "lib/store/store_internal.h"
+#include "tests/unit/stored.h"
 
 #define MINUTE_MS (60 * 1000LL)
 #define DAY_MS    (24 * 60 * MINUTE_MS)
@@ -360,7 +355,6 @@ static struct fixture *begin(size_t recipient_count)
 
 static void end(struct fixture *f)
 {
-    char command[96];
     for (size_t i = 0; i < 2; i++) {
         watch_free(f->hosts[i].watch);
         store_close(f->hosts[i].store.inner);
@@ -368,14 +362,8 @@ static void end(struct fixture *f)
     }
     stop_server();
     arena_release(&f->arena);
-    (void)snprintf(command, sizeof command, "rm -rf %s", f->directory);
-    assert_int_equal(system(command), 0);
+    assert_int_equal(remove_folder(f->directory), 0);
     free(f);
-}
-
-static int64_t soon(void)
-{
-    return clock_monotonic_ms() + 10000;
 }
 
 static enum status raise_in(struct faulty *store, enum alarm alarm, const char *text)
@@ -400,10 +388,7 @@ static void pass(struct host *host)
 
 static struct page rows(struct fixture *f, const struct faulty *store)
 {
-    struct query q = {.table = TABLE_OPS, .partition_key = SPAN_LIT(ALARMS_PARTITION), .limit = 1000};
-    struct page page;
-    assert_int_equal(store_query(store->inner, &q, soon(), &f->arena, &page, NULL), ST_OK);
-    return page;
+    return rows_between(store->inner, &f->arena, TABLE_OPS, ALARMS_PARTITION, "", "");
 }
 
 /* The only alarm there. */

@@ -254,14 +254,8 @@ static struct page stored(struct fixture *f, const char *partition)
 
 static size_t mails(struct fixture *f, const char *partition)
 {
-    struct query q = {.table = TABLE_LEADS,
-                      .partition_key = span_of(partition),
-                      .from = SPAN_LIT(MAIL_KEY_FIRST),
-                      .to = SPAN_LIT(MAIL_KEY_END),
-                      .limit = 1000};
-    struct page page;
-    assert_int_equal(store_query(f->inner, &q, soon(), &f->place.arena, &page, NULL), ST_OK);
-    return page.count;
+    return rows_between(f->inner, &f->place.arena, TABLE_LEADS, partition, MAIL_KEY_FIRST, MAIL_KEY_END)
+        .count;
 }
 
 static struct page in_ops(struct fixture *f, const char *partition)
@@ -417,10 +411,7 @@ static void assert_same_rows(struct fixture *f, struct page a, struct page b)
 
 static struct page with_mails(struct store *store, struct arena *arena, const char *partition)
 {
-    struct query q = {.table = TABLE_LEADS, .partition_key = span_of(partition), .limit = 1000};
-    struct page page;
-    assert_int_equal(store_query(store, &q, soon(), arena, &page, NULL), ST_OK);
-    return page;
+    return rows_between(store, arena, TABLE_LEADS, partition, "", "");
 }
 
 static void test_same_as_direct(void **state)

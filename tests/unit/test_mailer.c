@@ -12,17 +12,11 @@
 
 #include <cmocka.h>
 
-#include <dirent.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "lib/base/clock.h"
 #include "lib/relay/mailer.h"
 #include "lib/relay/retry.h"
-#include "lib/store/leads.h"
 #include "lib/store/store_internal.h"
 #include "tests/unit/smtp_server.h"
+#include "tests/unit/stored.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define MINUTE_MS    (60 * 1000LL)
@@ -133,24 +127,16 @@ struct host {
 };
 
 struct world {
-    char directory[64];
-    char database[96];
+    struct stored db; /* with the test's own look at it */
     char maildir[96];
     struct server server;
     bool server_runs;
-    struct store *store; /* the test's own look */
-    struct arena arena;
     struct host us, them;
     struct lead lead;
     _Atomic bool stop; /* of us */
     enum mail_outcome outcomes[32];
     size_t outcome_count;
 };
-
-static int64_t soon(void)
-{
-    return clock_monotonic_ms() + 10000;
-}
 
 static void note_outcome(void *context, enum mail_outcome outcome)
 {
@@ -188,7 +174,7 @@ static void make_host(struct world *w, struct host *h, char digit)
     memset(h->owner, digit, sizeof h->owner - 1);
     h->store =
         (struct faulty_store){.base.functions = &FAULTY, .world = w, .fail_at = NEVER, .hook_at = NEVER};
-    if (store_open_sqlite(w->database, &h->store.real, &why) != ST_OK)
+    if (open_store(&w->db, &h->store.real, &why) != ST_OK)
         fail_msg("no store: %s", why.text);
     assert_int_equal(mail_memory_new(&h->memory, NULL), ST_OK);
     make_mailer(w, h);
@@ -214,15 +200,9 @@ static struct world *begin_world(const struct rule *const *scripts, size_t scrip
                                  const struct rule *rules)
 {
     struct world *w = calloc(1, sizeof *w);
-    struct fail why;
     assert_non_null(w);
-    w->arena = ARENA_INIT(LIMIT_COMMIT_ARENA);
-    (void)snprintf(w->directory, sizeof w->directory, "/tmp/leadhook-mailer-XXXXXX");
-    assert_non_null(mkdtemp(w->directory));
-    (void)snprintf(w->database, sizeof w->database, "%s/leads.db", w->directory);
-    (void)snprintf(w->maildir, sizeof w->maildir, "%s/Maildir", w->directory);
-    if (store_open_sqlite(w->database, &w->store, &why) != ST_OK)
-        fail_msg("no store: %s", why.text);
+    assert_true(stored_open(&w->db, NULL));
+    (void)snprintf(w->maildir, sizeof w->maildir, "%s/Maildir", w->db.directory);
     server_start_scripts(&w->server, scripts, script_count, rules);
     w->server_runs = true;
     (void)snprintf(w->us.url, sizeof w->us.url, "smtp://127.0.0.1:%u", w->server.port);
@@ -241,15 +221,11 @@ static void stop_server(struct world *w)
 
 static void end_world(struct world *w)
 {
-    char command[120];
     end_host(&w->us);
     end_host(&w->them);
     stop_server(w);
     server_release(&w->server);
-    store_close(w->store);
-    arena_release(&w->arena);
-    (void)snprintf(command, sizeof command, "rm -rf %s", w->directory);
-    assert_int_equal(system(command), 0);
+    assert_int_equal(stored_close(&w->db), 0);
     free(w);
 }
 
@@ -273,7 +249,7 @@ static void deliver_content(struct world *w, char content, char digit, int64_t r
         .delivery = {.lead = lead, .received_ms = received_ms, .key_name = SPAN_LIT("k")}};
     struct lead_write *writes[] = {&write};
     memset(write.delivery.id, digit, LEAD_DELIVERY_TEXT);
-    leads_commit(w->store, &rules, writes, 1, soon(), &w->arena);
+    leads_commit(w->db.store, &rules, writes, 1, soon(), &w->db.arena);
     assert_int_equal(write.status, ST_OK);
 }
 
@@ -285,16 +261,7 @@ static void deliver(struct world *w, char digit, int64_t received_ms, size_t rec
 static struct page rows(struct world *w, enum table_id table, const char *partition, const char *from,
                         const char *to)
 {
-    struct query q = {.table = table,
-                      .partition_key = span_of(partition),
-                      .from = span_of(from),
-                      .to = span_of(to),
-                      .limit = 100};
-    struct page page;
-    struct fail why;
-    if (store_query(w->store, &q, soon(), &w->arena, &page, &why) != ST_OK)
-        fail_msg("cannot look: %s", why.text);
-    return page;
+    return rows_between(w->db.store, &w->db.arena, table, partition, from, to);
 }
 
 static struct page mails(struct world *w)
@@ -334,16 +301,7 @@ static size_t sent_by_us(const struct world *w)
 
 static size_t sent_by_them(const struct world *w)
 {
-    char path[128];
-    size_t count = 0;
-    (void)snprintf(path, sizeof path, "%s/new", w->maildir);
-    DIR *directory = opendir(path);
-    if (!directory)
-        return 0;
-    for (const struct dirent *entry = readdir(directory); entry; entry = readdir(directory))
-        count += entry->d_name[0] != '.' ? 1 : 0;
-    (void)closedir(directory);
-    return count;
+    return mails_in_maildir(w->maildir);
 }
 
 static enum status pass(struct host *h)
@@ -379,9 +337,9 @@ static void leave_as(struct world *w, enum mail_state state, const char *owner, 
     row.tries = tries;
     row.ambiguous = ambiguous;
     row.next_ms = next_ms;
-    assert_true(row_of_mail_state(&operation.entity, &page.rows[0], &row, span_empty(), &w->arena));
+    assert_true(row_of_mail_state(&operation.entity, &page.rows[0], &row, span_empty(), &w->db.arena));
     operation.entity.etag = SPAN_LIT("*");
-    assert_int_equal(store_transact(w->store, TABLE_LEADS, &operation, 1, soon(), &failed, NULL), ST_OK);
+    assert_int_equal(store_transact(w->db.store, TABLE_LEADS, &operation, 1, soon(), &failed, NULL), ST_OK);
 }
 
 static void erase_lead(struct world *w)
@@ -392,7 +350,7 @@ static void erase_lead(struct world *w)
     assert_int_equal(page.count, 1);
     erase.entity = page.rows[0];
     erase.entity.etag = SPAN_LIT("*");
-    assert_int_equal(store_transact(w->store, TABLE_LEADS, &erase, 1, soon(), &failed, NULL), ST_OK);
+    assert_int_equal(store_transact(w->db.store, TABLE_LEADS, &erase, 1, soon(), &failed, NULL), ST_OK);
 }
 
 /* --- the cost ------------------------------------------------------------------------------------------- */
@@ -603,7 +561,7 @@ static void test_many_long_messages(void **state)
             inserts[k].entity.row_key = span_of(keys[k]);
         }
         assert_int_equal(
-            store_transact(w->store, TABLE_LEADS, inserts, LONG_MAILS / 4, soon(), &failed, NULL), ST_OK);
+            store_transact(w->db.store, TABLE_LEADS, inserts, LONG_MAILS / 4, soon(), &failed, NULL), ST_OK);
         arena_release(&arena);
     }
     buf_release(&text);

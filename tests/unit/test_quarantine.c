@@ -10,16 +10,11 @@
 #include <cmocka.h>
 
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include "lib/base/clock.h"
-#include "lib/base/crypto.h"
-#include "lib/base/encode.h"
 #include "lib/net/http.h"
 #include "lib/store/quarantine.h"
 #include "lib/store/store_internal.h"
+#include "tests/unit/stored.h"
 
 #define DAY      CLOCK_DAY_MS
 #define START_MS (20000 * DAY + 9 * 60 * 60 * 1000LL) /* 2024-10-04 09:00 */
@@ -35,12 +30,7 @@ enum loss {
 
 struct fixture {
     struct store base; /* the store with faults */
-    struct store *inner;
-    struct arena arena;
-    char directory[64];
-    char path[96];
-    char table[40];
-    bool is_table;
+    struct stored db;  /* the real one */
 
     const enum loss *losses; /* of the next transactions */
     size_t loss_count;
@@ -53,19 +43,6 @@ struct fixture {
 
 static struct store_functions functions; /* the inner store's, some of them replaced */
 
-static int64_t soon(void)
-{
-    return clock_monotonic_ms() + 10000;
-}
-
-static void random_hex(char *text, size_t digits)
-{
-    unsigned char bytes[32];
-    struct fail why;
-    assert_int_equal(crypto_random(bytes, digits / 2, &why), ST_OK);
-    hex_write(bytes, digits / 2, text);
-}
-
 /* The deadline for the inner store. */
 static int64_t inner_deadline(const struct fixture *f, int64_t deadline_ms)
 {
@@ -73,11 +50,6 @@ static int64_t inner_deadline(const struct fixture *f, int64_t deadline_ms)
         return deadline_ms;
     assert_int_equal(deadline_ms, f->want_deadline_ms);
     return soon();
-}
-
-static struct store *inner_of(struct store *store)
-{
-    return ((struct fixture *)store)->inner;
 }
 
 static enum status faulty_transact(struct store *store, enum table_id table,
@@ -104,8 +76,8 @@ static enum status faulty_transact(struct store *store, enum table_id table,
         f->late_count = count;
     }
     if (loss == LOSS_NONE || loss == LOSS_BEHIND) {
-        enum status status =
-            store_transact(f->inner, table, operations, count, inner_deadline(f, deadline_ms), failed, why);
+        enum status status = store_transact(f->db.store, table, operations, count,
+                                            inner_deadline(f, deadline_ms), failed, why);
         if (loss == LOSS_NONE || status != ST_OK)
             return status;
     }
@@ -121,11 +93,11 @@ static enum status faulty_get_many(struct store *store, enum table_id table, str
     enum status status = ST_OK;
     deadline_ms = inner_deadline(f, deadline_ms);
     for (size_t i = 0; i < count && status == ST_OK; i++) {
-        status = store_get_many(f->inner, table, partition_key, &row_keys[i], 1, select, deadline_ms, arena,
-                                &rows[i], why);
+        status = store_get_many(f->db.store, table, partition_key, &row_keys[i], 1, select, deadline_ms,
+                                arena, &rows[i], why);
         if (f->late_count > 0 && status == ST_OK) {
             size_t failed;
-            status = store_transact(f->inner, table, f->late, f->late_count, deadline_ms, &failed, why);
+            status = store_transact(f->db.store, table, f->late, f->late_count, deadline_ms, &failed, why);
             f->late_count = 0;
         }
     }
@@ -135,43 +107,23 @@ static enum status faulty_get_many(struct store *store, enum table_id table, str
 static enum status faulty_query(struct store *store, const struct query *query, int64_t deadline_ms,
                                 struct arena *arena, struct page *page, struct fail *why)
 {
-    return store_query(inner_of(store), query, deadline_ms, arena, page, why);
+    return store_query(((struct fixture *)store)->db.store, query, deadline_ms, arena, page, why);
 }
 
 static int64_t faulty_now_ms(const struct store *store)
 {
-    return store_now_ms(((const struct fixture *)store)->inner);
+    return store_now_ms(((const struct fixture *)store)->db.store);
 }
 
-static enum status open_store(struct fixture *f, struct store **store, struct fail *why)
-{
-    if (!f->is_table)
-        return store_open_sqlite(f->path, store, why);
-    struct table_options options = {.connection = span_of(getenv("TABLE_CONNECTION")),
-                                    .table_name = span_of(f->table)};
-    return store_open_table(&options, store, why);
-}
-
-static int set_up(void **state, bool is_table)
+static int set_up(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
-    struct fail why;
-    if (!f)
+    char table[40] = "Q"; /* a table of its own, because all items are in one partition */
+    random_hex(table + 1, 16);
+    if (!f || !stored_open(&f->db, table))
         return -1;
-    f->is_table = is_table;
-    f->arena = ARENA_INIT(LIMIT_COMMIT_ARENA);
-    (void)snprintf(f->directory, sizeof f->directory, "/tmp/leadhook-quarantine-XXXXXX");
-    if (!mkdtemp(f->directory))
-        return -1;
-    (void)snprintf(f->path, sizeof f->path, "%s/leads.db", f->directory);
-    f->table[0] = 'Q';
-    random_hex(f->table + 1, 16);
-    if (open_store(f, &f->inner, &why) != ST_OK) {
-        print_error("%s\n", why.text);
-        return -1;
-    }
     functions = (struct store_functions){
-        .joins_partitions = !is_table,
+        .joins_partitions = !getenv("TABLE_CONNECTION"),
         .transact = faulty_transact,
         .get_many = faulty_get_many,
         .query = faulty_query,
@@ -182,24 +134,10 @@ static int set_up(void **state, bool is_table)
     return 0;
 }
 
-static int set_up_sqlite(void **state)
-{
-    return set_up(state, false);
-}
-
-static int set_up_table(void **state)
-{
-    return set_up(state, true);
-}
-
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
-    char command[160];
-    store_close(f->inner);
-    arena_release(&f->arena);
-    (void)snprintf(command, sizeof command, "rm -rf %s", f->directory);
-    int rc = system(command);
+    int rc = stored_close(&f->db);
     free(f);
     return rc;
 }
@@ -235,28 +173,30 @@ static enum status put_new(struct fixture *f, const char *key_name, int64_t rece
     return put(f, &item, per_day, &why);
 }
 
-static struct page rows_between(struct fixture *f, const char *from, const char *to)
+static struct page in_quarantine(struct fixture *f, const char *from, const char *to)
 {
-    struct query q = {.table = TABLE_OPS,
-                      .partition_key = SPAN_LIT(QUARANTINE_PARTITION),
-                      .from = span_of(from),
-                      .to = span_of(to),
-                      .limit = 1000};
-    struct page page;
-    struct fail why;
-    assert_int_equal(store_query(f->inner, &q, soon(), &f->arena, &page, &why), ST_OK);
-    return page;
+    return rows_between(f->db.store, &f->db.arena, TABLE_OPS, QUARANTINE_PARTITION, from, to);
+}
+
+static struct page all_items(struct fixture *f)
+{
+    return in_quarantine(f, QUARANTINE_KEY_FIRST, QUARANTINE_KEY_END);
+}
+
+static struct page counters(struct fixture *f)
+{
+    return in_quarantine(f, QUOTA_KEY_FIRST, "");
 }
 
 static size_t item_count(struct fixture *f)
 {
-    return rows_between(f, QUARANTINE_KEY_FIRST, QUARANTINE_KEY_END).count;
+    return all_items(f).count;
 }
 
 /* The one counter's value; 0: there is none. */
 static int used(struct fixture *f)
 {
-    struct page page = rows_between(f, QUOTA_KEY_FIRST, "");
+    struct page page = counters(f);
     assert_true(page.count <= 1);
     return page.count ? quota_used(&page.rows[0]) : 0;
 }
@@ -278,7 +218,7 @@ static void test_item(void **state)
     struct quarantined item = new_item("market", START_MS);
     item.body = (struct span){body, sizeof body};
     assert_int_equal(put(f, &item, 5, &why), ST_OK);
-    assert_int_equal(quarantine_find(&f->base, span_of(item.id), &f->arena, &entry, &why), ST_OK);
+    assert_int_equal(quarantine_find(&f->base, span_of(item.id), &f->db.arena, &entry, &why), ST_OK);
     assert_string_equal(entry.item.id, item.id);
     assert_int_equal(entry.item.received_ms, START_MS);
     assert_true(span_eq(entry.item.key_name, SPAN_LIT("market")));
@@ -292,7 +232,7 @@ static void test_item(void **state)
     struct quarantined empty = new_item("market", START_MS); /* as it may come from elsewhere */
     empty.body = empty.content_type = empty.reason = span_empty();
     assert_int_equal(put(f, &empty, 5, &why), ST_OK);
-    assert_int_equal(quarantine_find(&f->base, span_of(empty.id), &f->arena, &entry, &why), ST_OK);
+    assert_int_equal(quarantine_find(&f->base, span_of(empty.id), &f->db.arena, &entry, &why), ST_OK);
     assert_int_equal(entry.item.body.len, 0);
 }
 
@@ -336,7 +276,7 @@ static void test_key_names(void **state)
         if (put_new(f, names[i], START_MS, 1) != ST_OK || put_new(f, names[i], START_MS, 1) != ST_OVER_QUOTA)
             fail_msg("name '%s'", names[i]);
     }
-    assert_int_equal(rows_between(f, QUOTA_KEY_FIRST, "").count, sizeof names / sizeof names[0]);
+    assert_int_equal(counters(f).count, sizeof names / sizeof names[0]);
 }
 
 static void test_same_item_again(void **state)
@@ -412,7 +352,7 @@ static void put_by_another(struct fixture *f)
     struct fail why;
     struct quarantined item = new_item("market", START_MS);
     f->between = NULL;
-    assert_int_equal(quarantine_put(f->inner, &item, 3, soon(), &why), ST_OK);
+    assert_int_equal(quarantine_put(f->db.store, &item, 3, soon(), &why), ST_OK);
 }
 
 /* Another host comes between the reading and the writing. */
@@ -431,7 +371,7 @@ static void put_by_another_always(struct fixture *f)
 {
     struct fail why;
     struct quarantined item = new_item("market", START_MS);
-    assert_int_equal(quarantine_put(f->inner, &item, 100000, soon(), &why), ST_OK);
+    assert_int_equal(quarantine_put(f->db.store, &item, 100000, soon(), &why), ST_OK);
 }
 
 static void test_endless_conflict(void **state)
@@ -449,13 +389,13 @@ static void test_endless_conflict(void **state)
 
 static void remove_counter(struct fixture *f)
 {
-    struct page page = rows_between(f, QUOTA_KEY_FIRST, "");
+    struct page page = counters(f);
     struct operation operation = {.kind = OPERATION_DELETE, .entity = page.rows[0]};
     size_t failed;
     struct fail why;
     f->between = NULL;
     assert_int_equal(page.count, 1);
-    assert_int_equal(store_transact(f->inner, TABLE_OPS, &operation, 1, soon(), &failed, &why), ST_OK);
+    assert_int_equal(store_transact(f->db.store, TABLE_OPS, &operation, 1, soon(), &failed, &why), ST_OK);
 }
 
 /* Someone has removed the counter meanwhile: the item is kept all the same. */
@@ -483,17 +423,14 @@ static void *put_some(void *context)
     struct crowd *crowd = context;
     struct store *store;
     struct fail why;
-    if (open_store(crowd->fixture, &store, &why) != ST_OK) {
+    if (open_store(&crowd->fixture->db, &store, &why) != ST_OK) {
         crowd->other += EACH;
         return NULL;
     }
     for (int i = 0; i < EACH; i++) {
         struct quarantined item = {.received_ms = START_MS, .key_name = SPAN_LIT("market")};
-        unsigned char bytes[LEAD_DELIVERY_TEXT / 2];
-        enum status status = crypto_random(bytes, sizeof bytes, &why);
-        hex_write(bytes, sizeof bytes, item.id);
-        if (status == ST_OK)
-            status = quarantine_put(store, &item, PLACES, clock_monotonic_ms() + 60000, &why);
+        random_hex(item.id, LEAD_DELIVERY_TEXT);
+        enum status status = quarantine_put(store, &item, PLACES, clock_monotonic_ms() + 60000, &why);
         if (status == ST_OK)
             crowd->kept++;
         else if (status == ST_OVER_QUOTA)
@@ -531,11 +468,11 @@ static void test_old_counters(void **state)
         size_t failed;
         struct fail why;
         assert_true(
-            row_of_quota(&operation.entity, SPAN_LIT("other"), START_MS / DAY + days[i], 7, &f->arena));
-        assert_int_equal(store_transact(f->inner, TABLE_OPS, &operation, 1, soon(), &failed, &why), ST_OK);
+            row_of_quota(&operation.entity, SPAN_LIT("other"), START_MS / DAY + days[i], 7, &f->db.arena));
+        assert_int_equal(store_transact(f->db.store, TABLE_OPS, &operation, 1, soon(), &failed, &why), ST_OK);
     }
     assert_int_equal(put_new(f, "market", START_MS, 3), ST_OK);
-    struct page page = rows_between(f, QUOTA_KEY_FIRST, "");
+    struct page page = counters(f);
     assert_int_equal(page.count, 3);
     assert_true(span_eq(page.rows[0].row_key, SPAN_LIT("~quota-2024-10-02-other")));
     assert_true(span_eq(page.rows[1].row_key, SPAN_LIT("~quota-2024-10-03-other")));
@@ -545,7 +482,7 @@ static void test_old_counters(void **state)
     int64_t now = clock_wall_ms();
     assert_int_equal(put_new(f, "market", now, 3), ST_OK);
     assert_int_equal(put_new(f, "market", now + 1000 * DAY, 3), ST_OK);
-    page = rows_between(f, QUOTA_KEY_FIRST, "");
+    page = counters(f);
     assert_int_equal(page.count, 2);
 }
 
@@ -586,8 +523,8 @@ static void test_list(void **state)
     for (int i = 0; i < 70; i++)
         assert_int_equal(put_new(f, "market", START_MS + (i * 37) % 70, 100), ST_OK);
     assert_true(
-        entity_init(&strange.entity, SPAN_LIT(QUARANTINE_PARTITION), SPAN_LIT("1-strange"), &f->arena));
-    assert_int_equal(store_transact(f->inner, TABLE_OPS, &strange, 1, soon(), &failed, &why), ST_OK);
+        entity_init(&strange.entity, SPAN_LIT(QUARANTINE_PARTITION), SPAN_LIT("1-strange"), &f->db.arena));
+    assert_int_equal(store_transact(f->db.store, TABLE_OPS, &strange, 1, soon(), &failed, &why), ST_OK);
     assert_int_equal(quarantine_list(&f->base, look, &seen, &why), ST_OK);
     assert_int_equal(seen.count, 70);
     assert_int_equal(seen.last_ms, START_MS + 69);
@@ -627,7 +564,7 @@ static void test_find(void **state)
     }
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct quarantine_entry entry;
-        enum status got = quarantine_find(&f->base, span_of(cases[i].id), &f->arena, &entry, &why);
+        enum status got = quarantine_find(&f->base, span_of(cases[i].id), &f->db.arena, &entry, &why);
         if (got != cases[i].want || (cases[i].found && strcmp(entry.item.id, cases[i].found) != 0))
             fail_msg("'%s': got %s, want %s", cases[i].id, status_name(got), status_name(cases[i].want));
     }
@@ -635,16 +572,17 @@ static void test_find(void **state)
 
 static void change_item(struct fixture *f)
 {
-    struct page page = rows_between(f, QUARANTINE_KEY_FIRST, QUARANTINE_KEY_END);
+    struct page page = all_items(f);
     struct operation operation = {.kind = OPERATION_MERGE};
     size_t failed;
     struct fail why;
     f->between = NULL;
     assert_int_equal(page.count, 1);
-    assert_true(entity_init(&operation.entity, page.rows[0].partition_key, page.rows[0].row_key, &f->arena));
+    assert_true(
+        entity_init(&operation.entity, page.rows[0].partition_key, page.rows[0].row_key, &f->db.arena));
     entity_add_text(&operation.entity, "Note", SPAN_LIT("seen"));
     operation.entity.etag = page.rows[0].etag;
-    assert_int_equal(store_transact(f->inner, TABLE_OPS, &operation, 1, soon(), &failed, &why), ST_OK);
+    assert_int_equal(store_transact(f->db.store, TABLE_OPS, &operation, 1, soon(), &failed, &why), ST_OK);
 }
 
 static void test_drop(void **state)
@@ -657,7 +595,7 @@ static void test_drop(void **state)
     for (size_t i = 0; i < 3; i++) {
         struct quarantined item = new_item("market", START_MS);
         assert_int_equal(put(f, &item, 10, &why), ST_OK);
-        assert_int_equal(quarantine_find(&f->base, span_of(item.id), &f->arena, &entry, &why), ST_OK);
+        assert_int_equal(quarantine_find(&f->base, span_of(item.id), &f->db.arena, &entry, &why), ST_OK);
         f->losses = losses[i];
         f->loss_count = losses[i] ? 1 : 0;
         assert_int_equal(quarantine_drop(&f->base, &entry, &why), ST_OK);
@@ -668,30 +606,35 @@ static void test_drop(void **state)
 
     struct quarantined item = new_item("market", START_MS);
     assert_int_equal(put(f, &item, 10, &why), ST_OK);
-    assert_int_equal(quarantine_find(&f->base, span_of(item.id), &f->arena, &entry, &why), ST_OK);
+    assert_int_equal(quarantine_find(&f->base, span_of(item.id), &f->db.arena, &entry, &why), ST_OK);
     f->between = change_item;
     assert_int_equal(quarantine_drop(&f->base, &entry, &why), ST_CHANGED);
     assert_int_equal(item_count(f), 1);
 }
 
-#define TEST(name, set_up_function) cmocka_unit_test_setup_teardown(name, set_up_function, tear_down)
-#define TESTS(set_up_function)                                                                               \
-    TEST(test_item, set_up_function), TEST(test_quota, set_up_function),                                     \
-        TEST(test_key_names, set_up_function), TEST(test_same_item_again, set_up_function),                  \
-        TEST(test_lost_answers, set_up_function), TEST(test_busy, set_up_function),                          \
-        TEST(test_conflicts, set_up_function), TEST(test_endless_conflict, set_up_function),                 \
-        TEST(test_counter_removed, set_up_function), TEST(test_crowd, set_up_function),                      \
-        TEST(test_old_counters, set_up_function), TEST(test_list, set_up_function),                          \
-        TEST(test_find, set_up_function), TEST(test_drop, set_up_function)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
 {
-    static const struct CMUnitTest on_sqlite[] = {TESTS(set_up_sqlite)};
-    static const struct CMUnitTest on_table[] = {TESTS(set_up_table)};
+    static const struct CMUnitTest tests[] = {
+        TEST(test_item),
+        TEST(test_quota),
+        TEST(test_key_names),
+        TEST(test_same_item_again),
+        TEST(test_lost_answers),
+        TEST(test_busy),
+        TEST(test_conflicts),
+        TEST(test_endless_conflict),
+        TEST(test_counter_removed),
+        TEST(test_crowd),
+        TEST(test_old_counters),
+        TEST(test_list),
+        TEST(test_find),
+        TEST(test_drop),
+    };
     struct fail why;
     if (http_global_init(&why) != ST_OK)
         return 1;
-    if (getenv("TABLE_CONNECTION"))
-        return cmocka_run_group_tests_name("quarantine: table", on_table, NULL, NULL);
-    return cmocka_run_group_tests_name("quarantine: sqlite", on_sqlite, NULL, NULL);
+    return cmocka_run_group_tests_name(
+        getenv("TABLE_CONNECTION") ? "quarantine: table" : "quarantine: sqlite", tests, NULL, NULL);
 }

@@ -6,47 +6,28 @@
 
 #include <cmocka.h>
 
-#include <dirent.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
-#include "lib/base/clock.h"
 #include "lib/base/file.h"
 #include "lib/relay/relay.h"
 #include "lib/relay/relay_socket.h"
 #include "lib/relay/retry.h"
-#include "lib/store/leads.h"
 #include "lib/store/offers.h"
+#include "tests/unit/stored.h"
 
 #define US   "0123456789abcdef0123456789abcdef"
 #define THEM "fedcba9876543210fedcba9876543210"
 
 struct fixture {
-    char directory[64];
-    char database[96];
+    struct stored db;
     char maildir[96];
     char url[112];
     char socket[96];
-    struct store *store;
-    struct arena arena;
     struct mailer *mailer;
     struct lead lead;
 };
 
 static struct span recipients[] = {{"sales@example.com", 17}, {"boss@example.com", 16}};
-
-static int64_t soon(void)
-{
-    return clock_monotonic_ms() + 10000;
-}
-
-static enum status open_store(void *context, struct store **store, struct fail *why)
-{
-    return store_open_sqlite(((struct fixture *)context)->database, store, why);
-}
 
 static struct mailer_options options_of(struct fixture *f)
 {
@@ -65,17 +46,13 @@ static int set_up(void **state)
     if (!f)
         return -1;
     *state = f;
-    f->arena = ARENA_INIT(LIMIT_COMMIT_ARENA);
-    (void)snprintf(f->directory, sizeof f->directory, "/tmp/leadhook-relay-XXXXXX");
-    if (!mkdtemp(f->directory))
+    if (!stored_open(&f->db, NULL))
         return -1;
-    (void)snprintf(f->database, sizeof f->database, "%s/leads.db", f->directory);
-    (void)snprintf(f->maildir, sizeof f->maildir, "%s/Maildir", f->directory);
+    (void)snprintf(f->maildir, sizeof f->maildir, "%s/Maildir", f->db.directory);
     (void)snprintf(f->url, sizeof f->url, "maildir:%s", f->maildir);
-    (void)snprintf(f->socket, sizeof f->socket, "%s/relay", f->directory);
+    (void)snprintf(f->socket, sizeof f->socket, "%s/relay", f->db.directory);
     struct mailer_options options = options_of(f);
-    if (open_store(f, &f->store, &why) != ST_OK ||
-        mailer_new(&options, f->store, &f->mailer, &why) != ST_OK) {
+    if (mailer_new(&options, f->db.store, &f->mailer, &why) != ST_OK) {
         print_error("%s\n", why.text);
         return -1;
     }
@@ -85,12 +62,8 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
-    char command[120];
     mailer_free(f->mailer);
-    store_close(f->store);
-    arena_release(&f->arena);
-    (void)snprintf(command, sizeof command, "rm -rf %s", f->directory);
-    int rc = system(command);
+    int rc = stored_close(&f->db);
     free(f);
     return rc;
 }
@@ -111,12 +84,12 @@ static void store_lead(struct fixture *f, char digit, size_t recipient_count)
         .delivery = {.lead = lead, .received_ms = clock_wall_ms(), .key_name = SPAN_LIT("k")}};
     struct lead_write *writes[] = {&write};
     memset(write.delivery.id, digit, LEAD_DELIVERY_TEXT);
-    leads_commit(f->store, &rules, writes, 1, soon(), &f->arena);
+    leads_commit(f->db.store, &rules, writes, 1, soon(), &f->db.arena);
     assert_int_equal(write.status, ST_OK);
     struct offers *offers;
     struct fail why;
     assert_int_equal(offers_new(&offers, &why), ST_OK);
-    assert_int_equal(offers_ensure(offers, f->store, NULL, &write.delivery, soon(), &why), ST_OK);
+    assert_int_equal(offers_ensure(offers, f->db.store, NULL, &write.delivery, soon(), &why), ST_OK);
     offers_free(offers);
 }
 
@@ -129,29 +102,12 @@ static void pass(struct fixture *f)
 
 static size_t delivered(const struct fixture *f)
 {
-    char path[128];
-    size_t count = 0;
-    (void)snprintf(path, sizeof path, "%s/new", f->maildir);
-    DIR *directory = opendir(path);
-    if (!directory)
-        return 0;
-    for (const struct dirent *entry = readdir(directory); entry; entry = readdir(directory))
-        count += entry->d_name[0] != '.' ? 1 : 0;
-    (void)closedir(directory);
-    return count;
+    return mails_in_maildir(f->maildir);
 }
 
 static struct page rows(struct fixture *f, const char *from, const char *to)
 {
-    struct query q = {.table = TABLE_LEADS,
-                      .partition_key = SPAN_LIT("contoso.app"),
-                      .from = span_of(from),
-                      .to = span_of(to),
-                      .limit = 100};
-    struct page page;
-    struct fail why;
-    assert_int_equal(store_query(f->store, &q, soon(), &f->arena, &page, &why), ST_OK);
-    return page;
+    return rows_between(f->db.store, &f->db.arena, TABLE_LEADS, "contoso.app", from, to);
 }
 
 static struct page mails(struct fixture *f)
@@ -180,9 +136,9 @@ static void leave_as(struct fixture *f, enum mail_state state, const char *owner
     mail.owner = span_of(owner);
     mail.tries = tries;
     mail.ambiguous = ambiguous;
-    assert_true(row_of_mail_state(&operation.entity, &page.rows[0], &mail, (struct span){0}, &f->arena));
+    assert_true(row_of_mail_state(&operation.entity, &page.rows[0], &mail, (struct span){0}, &f->db.arena));
     operation.entity.etag = SPAN_LIT("*");
-    assert_int_equal(store_transact(f->store, TABLE_LEADS, &operation, 1, soon(), &failed, &why), ST_OK);
+    assert_int_equal(store_transact(f->db.store, TABLE_LEADS, &operation, 1, soon(), &failed, &why), ST_OK);
 }
 
 static void test_sent_once_and_marked(void **state)
@@ -263,7 +219,7 @@ static void test_same_bytes_again(void **state)
 {
     struct fixture *f = *state;
     store_lead(f, '1', 1);
-    assert_int_equal(chmod(f->directory, 0700), 0);
+    assert_int_equal(chmod(f->db.directory, 0700), 0);
     /* A file where the Maildir should be: the attempt fails after the message was stored. */
     FILE *file = fopen(f->maildir, "w");
     assert_non_null(file);
@@ -284,16 +240,16 @@ static void test_same_bytes_again(void **state)
     leave_as(f, MAIL_STATE_CLAIMED, US, 1, 0);
     struct operation due = {.kind = OPERATION_MERGE};
     size_t failed;
-    assert_true(entity_init(&due.entity, SPAN_LIT("contoso.app"), page.rows[0].row_key, &f->arena));
+    assert_true(entity_init(&due.entity, SPAN_LIT("contoso.app"), page.rows[0].row_key, &f->db.arena));
     entity_add_time(&due.entity, "NextTime", 0);
     due.entity.etag = SPAN_LIT("*");
-    assert_int_equal(store_transact(f->store, TABLE_LEADS, &due, 1, soon(), &failed, NULL), ST_OK);
+    assert_int_equal(store_transact(f->db.store, TABLE_LEADS, &due, 1, soon(), &failed, NULL), ST_OK);
     pass(f);
     assert_int_equal(delivered(f), 1);
     char command[256];
-    (void)snprintf(command, sizeof command, "cat %s/new/* > %s/got", f->maildir, f->directory);
+    (void)snprintf(command, sizeof command, "cat %s/new/* > %s/got", f->maildir, f->db.directory);
     assert_int_equal(system(command), 0);
-    (void)snprintf(command, sizeof command, "%s/got", f->directory);
+    (void)snprintf(command, sizeof command, "%s/got", f->db.directory);
     assert_int_equal(file_read(command, FILE_PUBLIC, &second, NULL), ST_OK);
     struct buf local = BUF_INIT(LIMIT_MAIL_BYTES);
     for (size_t i = 0; i < first.len; i++) {
@@ -312,7 +268,7 @@ static void test_erased_lead_is_not_mailed(void **state)
     store_lead(f, '1', 2);
     struct operation erase = {.kind = OPERATION_DELETE, .entity = rows(f, "0", "~").rows[0]};
     size_t failed;
-    assert_int_equal(store_transact(f->store, TABLE_LEADS, &erase, 1, soon(), &failed, NULL), ST_OK);
+    assert_int_equal(store_transact(f->db.store, TABLE_LEADS, &erase, 1, soon(), &failed, NULL), ST_OK);
     pass(f);
     assert_int_equal(delivered(f), 0);
     assert_int_equal(mails(f).count, 0);
@@ -324,8 +280,8 @@ static void test_strange_row(void **state)
     struct fixture *f = *state;
     struct operation strange = {.kind = OPERATION_INSERT};
     size_t failed;
-    assert_true(entity_init(&strange.entity, SPAN_LIT("contoso.app"), SPAN_LIT("~mail-0"), &f->arena));
-    assert_int_equal(store_transact(f->store, TABLE_LEADS, &strange, 1, soon(), &failed, NULL), ST_OK);
+    assert_true(entity_init(&strange.entity, SPAN_LIT("contoso.app"), SPAN_LIT("~mail-0"), &f->db.arena));
+    assert_int_equal(store_transact(f->db.store, TABLE_LEADS, &strange, 1, soon(), &failed, NULL), ST_OK);
     store_lead(f, '1', 1);
     pass(f);
     assert_int_equal(delivered(f), 1);
@@ -351,7 +307,7 @@ static void test_fence_marks_the_row(void **state)
     options.context = f;
     mailer_free(f->mailer);
     f->mailer = NULL;
-    assert_int_equal(mailer_new(&options, f->store, &f->mailer, NULL), ST_OK);
+    assert_int_equal(mailer_new(&options, f->db.store, &f->mailer, NULL), ST_OK);
     store_lead(f, '1', 1);
     seen_at_outcome.state = MAIL_STATE_PARKED;
     pass(f);
@@ -366,7 +322,7 @@ static void test_rate_limit(void **state)
     options.per_minute = 3;
     mailer_free(f->mailer);
     f->mailer = NULL;
-    assert_int_equal(mailer_new(&options, f->store, &f->mailer, NULL), ST_OK);
+    assert_int_equal(mailer_new(&options, f->db.store, &f->mailer, NULL), ST_OK);
     for (char digit = '1'; digit <= '5'; digit++)
         store_lead(f, digit, 1);
     pass(f);
@@ -383,7 +339,7 @@ static void test_stop_leaves_the_rows(void **state)
     options.stop = &stop;
     mailer_free(f->mailer);
     f->mailer = NULL;
-    assert_int_equal(mailer_new(&options, f->store, &f->mailer, NULL), ST_OK);
+    assert_int_equal(mailer_new(&options, f->db.store, &f->mailer, NULL), ST_OK);
     store_lead(f, '1', 2);
     pass(f);
     assert_int_equal(delivered(f), 0);
@@ -394,7 +350,7 @@ static void test_one_relay_per_host(void **state)
 {
     struct fixture *f = *state;
     struct relay_options options = {.open = open_store,
-                                    .context = f,
+                                    .context = &f->db,
                                     .mails_leads = true,
                                     .mailer = options_of(f),
                                     .socket_path = f->socket};

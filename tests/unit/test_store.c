@@ -11,178 +11,92 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
-#include "lib/base/clock.h"
-#include "lib/base/crypto.h"
-#include "lib/base/encode.h"
 #include "lib/net/http.h"
 #include "lib/store/committer.h"
 #include "lib/store/offers.h"
+#include "tests/unit/stored.h"
 #include "tests/unit/syncs.h"
 
-#define HOUR_MS  (60 * 60 * 1000LL)
 #define START_MS 1763700000000LL
 
-struct fixture {
-    struct store *store;
-    struct arena arena;
-    char directory[64];
-    char path[96];
-    char partition[40]; /* a fresh one for every test, so that a shared table does no harm */
-    bool is_table;
-};
+static char partition[40]; /* a fresh one for every test, so that a shared table does no harm */
 
 static struct span recipients[] = {{"sales@example.com", 17}, {"boss@example.com", 16}};
 static const struct lead_rules rules = {
     .repeat_window_ms = HOUR_MS, .recipients = recipients, .recipient_count = 2};
 
-static int64_t soon(void)
+static int set_up(void **state)
 {
-    return clock_monotonic_ms() + 10000;
-}
-
-static void random_hex(char *text, size_t digits)
-{
-    unsigned char bytes[32];
-    struct fail why;
-    assert_int_equal(crypto_random(bytes, digits / 2, &why), ST_OK);
-    hex_write(bytes, digits / 2, text);
-}
-
-static enum status open_store(void *context, struct store **store, struct fail *why)
-{
-    struct fixture *f = context;
-    if (!f->is_table)
-        return store_open_sqlite(f->path, store, why);
-    struct table_options options = {.connection = span_of(getenv("TABLE_CONNECTION")),
-                                    .table_name = SPAN_LIT("UnitTest")};
-    return store_open_table(&options, store, why);
-}
-
-static int set_up(void **state, bool is_table)
-{
-    struct fixture *f = calloc(1, sizeof *f);
-    struct fail why;
-    if (!f)
-        return -1;
-    f->is_table = is_table;
-    f->arena = ARENA_INIT(LIMIT_COMMIT_ARENA);
-    (void)snprintf(f->directory, sizeof f->directory, "/tmp/leadhook-store-XXXXXX");
-    if (!mkdtemp(f->directory))
-        return -1;
-    (void)snprintf(f->path, sizeof f->path, "%s/leads.db", f->directory);
-    memcpy(f->partition, "contoso.", 8);
-    random_hex(f->partition + 8, 16);
-    if (open_store(f, &f->store, &why) != ST_OK) {
-        print_error("%s\n", why.text);
-        return -1;
-    }
-    *state = f;
-    return 0;
-}
-
-static int set_up_sqlite(void **state)
-{
-    return set_up(state, false);
-}
-
-static int set_up_table(void **state)
-{
-    return set_up(state, true);
+    struct stored *s = calloc(1, sizeof *s);
+    memcpy(partition, "contoso.", 8);
+    random_hex(partition + 8, 16);
+    *state = s;
+    return s && stored_open(s, "UnitTest") ? 0 : -1;
 }
 
 static int tear_down(void **state)
 {
-    struct fixture *f = *state;
-    char command[160];
     watch_syncs(NULL, 0); /* also after a failure */
-    store_close(f->store);
-    arena_release(&f->arena);
-    (void)snprintf(command, sizeof command, "rm -rf %s", f->directory);
-    int rc = system(command);
-    free(f);
+    int rc = stored_close(*state);
+    free(*state);
     return rc;
 }
 
 /* A lead of the person `contact` with the body `content` (one hex digit each, repeated). */
-static struct lead_write *new_lead(struct fixture *f, char contact, char content, int64_t received_ms)
+static struct lead_write *new_lead(struct stored *s, char contact, char content, int64_t received_ms)
 {
-    struct lead *lead = arena_alloc(&f->arena, sizeof *lead);
-    struct lead_write *write = arena_alloc(&f->arena, sizeof *write);
-    assert_non_null(lead);
-    assert_non_null(write);
-    lead->customer.first_name = SPAN_LIT("J\xC3\xB6rg \"J\" <b>");
-    lead->customer.email = SPAN_LIT("joerg@example.com");
-    lead->action = SPAN_LIT("INS");
-    lead->offer_title = SPAN_LIT("Example Offer");
-    lead->payload = SPAN_LIT("{\"UserDetails\":{\"FirstName\":\"J\xC3\xB6rg\"}}");
-    memcpy(lead->partition, f->partition, sizeof f->partition);
+    struct lead *lead = lead_of_somebody(&s->arena, partition);
     memset(lead->contact, contact, LEAD_HASH_TEXT);
     memset(lead->content, content, LEAD_HASH_TEXT);
-    write->delivery.lead = lead;
-    write->delivery.received_ms = received_ms;
-    write->delivery.key_name = SPAN_LIT("marketplace");
-    random_hex(write->delivery.id, LEAD_DELIVERY_TEXT);
-    return write;
+    return make_write(&s->arena, lead, received_ms);
 }
 
-static void commit(struct fixture *f, struct lead_write **leads, size_t count)
+static void commit(struct stored *s, struct lead_write **leads, size_t count)
 {
-    leads_commit(f->store, &rules, leads, count, soon(), &f->arena);
+    leads_commit(s->store, &rules, leads, count, soon(), &s->arena);
 }
 
-static void commit_one(struct fixture *f, struct lead_write *lead)
+static void commit_one(struct stored *s, struct lead_write *lead)
 {
-    commit(f, &lead, 1);
+    commit(s, &lead, 1);
     if (lead->status != ST_OK)
         print_error("%s\n", lead->why.text);
     assert_int_equal(lead->status, ST_OK);
 }
 
-static struct page rows_between(struct fixture *f, const char *from, const char *to)
+static struct page leads_between(struct stored *s, const char *from, const char *to)
 {
-    struct query q = {.table = TABLE_LEADS,
-                      .partition_key = span_of(f->partition),
-                      .from = span_of(from),
-                      .to = span_of(to),
-                      .limit = 1000};
-    struct page page;
-    struct fail why;
-    assert_int_equal(store_query(f->store, &q, soon(), &f->arena, &page, &why), ST_OK);
-    return page;
+    return rows_between(s->store, &s->arena, TABLE_LEADS, partition, from, to);
 }
 
-static size_t lead_count(struct fixture *f)
+static size_t lead_count(struct stored *s)
 {
-    return rows_between(f, "0", "~").count;
+    return leads_between(s, "0", "~").count;
 }
 
-static size_t mail_count(struct fixture *f)
+static size_t mail_count(struct stored *s)
 {
-    return rows_between(f, MAIL_KEY_FIRST, MAIL_KEY_END).count;
+    return leads_between(s, MAIL_KEY_FIRST, MAIL_KEY_END).count;
 }
 
-static const struct entity *only_lead(struct fixture *f)
+static const struct entity *only_lead(struct stored *s)
 {
-    struct page page = rows_between(f, "0", "~");
+    struct page page = leads_between(s, "0", "~");
     assert_int_equal(page.count, 1);
     return &page.rows[0];
 }
 
 static void test_new_lead(void **state)
 {
-    struct fixture *f = *state;
-    struct lead_write *lead = new_lead(f, 'a', '1', START_MS);
-    commit_one(f, lead);
+    struct stored *s = *state;
+    struct lead_write *lead = new_lead(s, 'a', '1', START_MS);
+    commit_one(s, lead);
     assert_false(lead->is_repeat);
     assert_true(lead->has_mail);
-    const struct entity *row = only_lead(f);
+    const struct entity *row = only_lead(s);
     struct deliveries d = row_deliveries(row);
     assert_int_equal(d.count, 1);
     assert_int_equal(d.first_ms, START_MS);
@@ -192,9 +106,9 @@ static void test_new_lead(void **state)
     assert_true(span_eq(entity_text(row, "Payload"), lead->delivery.lead->payload));
     assert_true(span_eq(entity_text(row, "KeyName"), SPAN_LIT("marketplace")));
     assert_int_equal(entity_number(row, "IsTest", -1), 0);
-    assert_int_equal(mail_count(f), 2);
+    assert_int_equal(mail_count(s), 2);
 
-    struct page mails = rows_between(f, MAIL_KEY_FIRST, MAIL_KEY_END);
+    struct page mails = leads_between(s, MAIL_KEY_FIRST, MAIL_KEY_END);
     struct mail_row mail;
     assert_int_equal(mail_of_row(&mails.rows[1], &mail, NULL), ST_OK);
     assert_true(span_eq(mail.recipient, recipients[1]));
@@ -223,13 +137,13 @@ static void test_repeats(void **state)
         {"drained late, received early", START_MS - HOUR_MS, 6, START_MS - HOUR_MS,
          START_MS + 2 * HOUR_MS + 1},
     };
-    struct fixture *f = *state;
+    struct stored *s = *state;
     for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
-        struct lead_write *lead = new_lead(f, 'a', '1', steps[i].at_ms);
-        size_t before = i ? mail_count(f) : 0;
-        commit_one(f, lead);
-        struct deliveries d = row_deliveries(only_lead(f));
-        size_t mails = mail_count(f);
+        struct lead_write *lead = new_lead(s, 'a', '1', steps[i].at_ms);
+        size_t before = i ? mail_count(s) : 0;
+        commit_one(s, lead);
+        struct deliveries d = row_deliveries(only_lead(s));
+        size_t mails = mail_count(s);
         if (d.count != (int32_t)i + 1 || mails != steps[i].mails || d.first_ms != steps[i].first_ms ||
             d.last_ms != steps[i].last_ms || lead->is_repeat != (i > 0) || lead->has_mail != (mails > before))
             fail_msg("%s: got count %d mails %zu repeat %d has_mail %d, want count %zu mails %zu",
@@ -241,46 +155,46 @@ static void test_repeats(void **state)
 /* What an attempt without an answer has written is recognised, and nothing is counted or mailed again. */
 static void test_own_write_again(void **state)
 {
-    struct fixture *f = *state;
-    struct lead_write *lead = new_lead(f, 'a', '1', START_MS);
-    commit_one(f, lead);
+    struct stored *s = *state;
+    struct lead_write *lead = new_lead(s, 'a', '1', START_MS);
+    commit_one(s, lead);
     lead->has_mail = false;
-    commit_one(f, lead);
+    commit_one(s, lead);
     assert_false(lead->is_repeat);
     assert_true(lead->has_mail); /* the mailer has not been told of it yet */
-    assert_int_equal(row_deliveries(only_lead(f)).count, 1);
-    assert_int_equal(mail_count(f), 2);
+    assert_int_equal(row_deliveries(only_lead(s)).count, 1);
+    assert_int_equal(mail_count(s), 2);
 
-    struct lead_write *repeat = new_lead(f, 'a', '1', START_MS + 3 * HOUR_MS);
-    commit_one(f, repeat);
-    commit_one(f, repeat);
+    struct lead_write *repeat = new_lead(s, 'a', '1', START_MS + 3 * HOUR_MS);
+    commit_one(s, repeat);
+    commit_one(s, repeat);
     assert_true(repeat->is_repeat);
-    assert_int_equal(row_deliveries(only_lead(f)).count, 2);
-    assert_int_equal(mail_count(f), 4);
+    assert_int_equal(row_deliveries(only_lead(s)).count, 2);
+    assert_int_equal(mail_count(s), 4);
 }
 
 /* A repeat whose mark was replaced by another one's: its mails exist, so they are not written twice. */
 static void test_own_mails_again(void **state)
 {
-    struct fixture *f = *state;
-    commit_one(f, new_lead(f, 'a', '1', START_MS));
-    struct lead_write *back = new_lead(f, 'a', '1', START_MS + 9 * HOUR_MS);
-    commit_one(f, back);
-    assert_int_equal(mail_count(f), 4);
-    commit_one(f, new_lead(f, 'a', '1', START_MS + 5 * HOUR_MS));
-    assert_int_equal(mail_count(f), 6);
+    struct stored *s = *state;
+    commit_one(s, new_lead(s, 'a', '1', START_MS));
+    struct lead_write *back = new_lead(s, 'a', '1', START_MS + 9 * HOUR_MS);
+    commit_one(s, back);
+    assert_int_equal(mail_count(s), 4);
+    commit_one(s, new_lead(s, 'a', '1', START_MS + 5 * HOUR_MS));
+    assert_int_equal(mail_count(s), 6);
     back->delivery.received_ms = START_MS + 20 * HOUR_MS; /* so that the rule would send mail */
-    commit_one(f, back);
-    assert_int_equal(mail_count(f), 6);
+    commit_one(s, back);
+    assert_int_equal(mail_count(s), 6);
 }
 
 static void test_equal_leads_in_one_call(void **state)
 {
-    struct fixture *f = *state;
+    struct stored *s = *state;
     struct lead_write *leads[] = {
-        new_lead(f, 'a', '1', START_MS), new_lead(f, 'b', '2', START_MS), new_lead(f, 'a', '1', START_MS + 1),
-        new_lead(f, 'a', '1', START_MS + 5 * HOUR_MS), new_lead(f, 'a', '1', START_MS + 9 * HOUR_MS)};
-    commit(f, leads, 5);
+        new_lead(s, 'a', '1', START_MS), new_lead(s, 'b', '2', START_MS), new_lead(s, 'a', '1', START_MS + 1),
+        new_lead(s, 'a', '1', START_MS + 5 * HOUR_MS), new_lead(s, 'a', '1', START_MS + 9 * HOUR_MS)};
+    commit(s, leads, 5);
     for (size_t i = 0; i < 5; i++)
         assert_int_equal(leads[i]->status, ST_OK);
     assert_false(leads[0]->is_repeat);
@@ -289,9 +203,9 @@ static void test_equal_leads_in_one_call(void **state)
     assert_false(leads[2]->has_mail);
     assert_true(leads[3]->has_mail);
     assert_true(leads[4]->has_mail);
-    assert_int_equal(lead_count(f), 2);
-    assert_int_equal(mail_count(f), 8);
-    struct page page = rows_between(f, "a", "b");
+    assert_int_equal(lead_count(s), 2);
+    assert_int_equal(mail_count(s), 8);
+    struct page page = leads_between(s, "a", "b");
     struct deliveries d = row_deliveries(&page.rows[0]);
     assert_int_equal(d.count, 4);
     assert_true(span_eq(d.last_id, span_of(leads[4]->delivery.id)));
@@ -301,85 +215,85 @@ static void test_equal_leads_in_one_call(void **state)
 static void test_half_repeats(void **state)
 {
     static const char digits[] = "0123456789abcdef";
-    struct fixture *f = *state;
+    struct stored *s = *state;
     struct lead_write *leads[100];
     for (size_t i = 0; i < 100; i++) {
-        leads[i] = new_lead(f, digits[i / 16], digits[i % 16], START_MS);
+        leads[i] = new_lead(s, digits[i / 16], digits[i % 16], START_MS);
     }
     struct lead_write *half[50];
     for (size_t i = 0; i < 50; i++) {
-        half[i] = new_lead(f, digits[2 * i / 16], digits[2 * i % 16], START_MS);
+        half[i] = new_lead(s, digits[2 * i / 16], digits[2 * i % 16], START_MS);
     }
-    commit(f, half, 50);
-    commit(f, leads, 100);
+    commit(s, half, 50);
+    commit(s, leads, 100);
     for (size_t i = 0; i < 100; i++) {
         if (leads[i]->status != ST_OK || leads[i]->is_repeat != (i % 2 == 0))
             fail_msg("lead %zu: status %d (%s) repeat %d", i, leads[i]->status, leads[i]->why.text,
                      leads[i]->is_repeat);
     }
-    assert_int_equal(lead_count(f), 100);
-    assert_int_equal(mail_count(f), 200);
+    assert_int_equal(lead_count(s), 100);
+    assert_int_equal(mail_count(s), 200);
 }
 
 /* A lead that no store would take leaves the transaction; the others stay. */
 static void test_refused_member(void **state)
 {
-    struct fixture *f = *state;
+    struct stored *s = *state;
     struct lead_write *leads[5];
     for (size_t i = 0; i < 5; i++)
-        leads[i] = new_lead(f, 'a', (char)('1' + i), START_MS);
+        leads[i] = new_lead(s, 'a', (char)('1' + i), START_MS);
     size_t len = 1024 * 1024;
-    char *huge = arena_alloc(&f->arena, len);
+    char *huge = arena_alloc(&s->arena, len);
     assert_non_null(huge);
     memset(huge, 'x', len);
     struct lead big = *leads[2]->delivery.lead;
     big.payload = (struct span){huge, len};
     leads[2]->delivery.lead = &big;
-    commit(f, leads, 5);
+    commit(s, leads, 5);
     for (size_t i = 0; i < 5; i++) {
         enum status want = i == 2 ? ST_REFUSED : ST_OK;
         if (leads[i]->status != want)
             fail_msg("lead %zu: got %s (%s), want %s", i, status_name(leads[i]->status), leads[i]->why.text,
                      status_name(want));
     }
-    assert_int_equal(lead_count(f), 4);
-    assert_int_equal(mail_count(f), 8);
+    assert_int_equal(lead_count(s), 4);
+    assert_int_equal(mail_count(s), 8);
 }
 
 /* A lead that was erased and comes again is a new lead. */
 static void test_erased_lead(void **state)
 {
-    struct fixture *f = *state;
-    commit_one(f, new_lead(f, 'a', '1', START_MS));
-    struct operation erase = {.kind = OPERATION_DELETE, .entity = *only_lead(f)};
+    struct stored *s = *state;
+    commit_one(s, new_lead(s, 'a', '1', START_MS));
+    struct operation erase = {.kind = OPERATION_DELETE, .entity = *only_lead(s)};
     size_t failed;
     struct fail why;
-    assert_int_equal(store_transact(f->store, TABLE_LEADS, &erase, 1, soon(), &failed, &why), ST_OK);
-    struct lead_write *again = new_lead(f, 'a', '1', START_MS + 1);
-    commit_one(f, again);
+    assert_int_equal(store_transact(s->store, TABLE_LEADS, &erase, 1, soon(), &failed, &why), ST_OK);
+    struct lead_write *again = new_lead(s, 'a', '1', START_MS + 1);
+    commit_one(s, again);
     assert_false(again->is_repeat);
-    assert_int_equal(row_deliveries(only_lead(f)).count, 1);
+    assert_int_equal(row_deliveries(only_lead(s)).count, 1);
 }
 
 static void test_transaction_is_atomic(void **state)
 {
-    struct fixture *f = *state;
+    struct stored *s = *state;
     struct operation operations[3] = {
         {.kind = OPERATION_INSERT}, {.kind = OPERATION_INSERT}, {.kind = OPERATION_INSERT}};
     static const char *const keys[] = {"k1", "k2", "k3"};
     size_t failed = NO_INDEX;
     struct fail why;
     for (size_t i = 0; i < 3; i++) {
-        assert_true(entity_init(&operations[i].entity, span_of(f->partition), span_of(keys[i]), &f->arena));
+        assert_true(entity_init(&operations[i].entity, span_of(partition), span_of(keys[i]), &s->arena));
         entity_add_int(&operations[i].entity, "Number", (int32_t)i);
     }
-    assert_int_equal(store_transact(f->store, TABLE_OPS, &operations[2], 1, soon(), &failed, &why), ST_OK);
-    assert_int_equal(store_transact(f->store, TABLE_OPS, operations, 3, soon(), &failed, &why), ST_EXISTS);
+    assert_int_equal(store_transact(s->store, TABLE_OPS, &operations[2], 1, soon(), &failed, &why), ST_OK);
+    assert_int_equal(store_transact(s->store, TABLE_OPS, operations, 3, soon(), &failed, &why), ST_EXISTS);
     assert_int_equal(failed, 2);
     struct span wanted[] = {span_of("k1"), span_of("k3"), span_of("k9")};
     struct entity *rows[3];
-    assert_int_equal(store_get_many(f->store, TABLE_OPS, span_of(f->partition), wanted, 3, NULL, soon(),
-                                    &f->arena, rows, &why),
+    assert_int_equal(store_get_many(s->store, TABLE_OPS, span_of(partition), wanted, 3, NULL, soon(),
+                                    &s->arena, rows, &why),
                      ST_OK);
     assert_null(rows[0]);
     assert_non_null(rows[1]);
@@ -389,58 +303,58 @@ static void test_transaction_is_atomic(void **state)
 
 static void test_etags(void **state)
 {
-    struct fixture *f = *state;
+    struct stored *s = *state;
     struct operation operation = {.kind = OPERATION_INSERT};
     struct span key = SPAN_LIT("k");
     struct entity *row;
     size_t failed = NO_INDEX;
     struct fail why;
-    assert_true(entity_init(&operation.entity, span_of(f->partition), key, &f->arena));
+    assert_true(entity_init(&operation.entity, span_of(partition), key, &s->arena));
     entity_add_text(&operation.entity, "A", SPAN_LIT("1"));
     entity_add_text(&operation.entity, "B", SPAN_LIT("stays"));
-    assert_int_equal(store_transact(f->store, TABLE_OPS, &operation, 1, soon(), &failed, &why), ST_OK);
-    assert_int_equal(store_get_many(f->store, TABLE_OPS, span_of(f->partition), &key, 1, NULL, soon(),
-                                    &f->arena, &row, &why),
-                     ST_OK);
+    assert_int_equal(store_transact(s->store, TABLE_OPS, &operation, 1, soon(), &failed, &why), ST_OK);
+    assert_int_equal(
+        store_get_many(s->store, TABLE_OPS, span_of(partition), &key, 1, NULL, soon(), &s->arena, &row, &why),
+        ST_OK);
     assert_in_range((unsigned long long)row->timestamp_ms, (unsigned long long)clock_wall_ms() - 60000,
                     (unsigned long long)clock_wall_ms() + 60000);
 
     struct operation merge = {.kind = OPERATION_MERGE};
-    assert_true(entity_init(&merge.entity, span_of(f->partition), key, &f->arena));
+    assert_true(entity_init(&merge.entity, span_of(partition), key, &s->arena));
     entity_add_text(&merge.entity, "A", SPAN_LIT("2"));
     merge.entity.etag = row->etag;
-    assert_int_equal(store_transact(f->store, TABLE_OPS, &merge, 1, soon(), &failed, &why), ST_OK);
-    assert_int_equal(store_transact(f->store, TABLE_OPS, &merge, 1, soon(), &failed, &why), ST_CHANGED);
+    assert_int_equal(store_transact(s->store, TABLE_OPS, &merge, 1, soon(), &failed, &why), ST_OK);
+    assert_int_equal(store_transact(s->store, TABLE_OPS, &merge, 1, soon(), &failed, &why), ST_CHANGED);
     assert_int_equal(failed, 0);
     struct operation erase = {.kind = OPERATION_DELETE, .entity = merge.entity};
-    assert_int_equal(store_transact(f->store, TABLE_OPS, &erase, 1, soon(), &failed, &why), ST_CHANGED);
-    assert_int_equal(store_get_many(f->store, TABLE_OPS, span_of(f->partition), &key, 1, NULL, soon(),
-                                    &f->arena, &row, &why),
-                     ST_OK);
+    assert_int_equal(store_transact(s->store, TABLE_OPS, &erase, 1, soon(), &failed, &why), ST_CHANGED);
+    assert_int_equal(
+        store_get_many(s->store, TABLE_OPS, span_of(partition), &key, 1, NULL, soon(), &s->arena, &row, &why),
+        ST_OK);
     assert_true(span_eq(entity_text(row, "A"), SPAN_LIT("2")));
     assert_true(span_eq(entity_text(row, "B"), SPAN_LIT("stays")));
     erase.entity.etag = row->etag;
-    assert_int_equal(store_transact(f->store, TABLE_OPS, &erase, 1, soon(), &failed, &why), ST_OK);
+    assert_int_equal(store_transact(s->store, TABLE_OPS, &erase, 1, soon(), &failed, &why), ST_OK);
     merge.entity.etag = SPAN_LIT("*");
-    assert_int_equal(store_transact(f->store, TABLE_OPS, &merge, 1, soon(), &failed, &why), ST_NOT_FOUND);
-    assert_int_equal(store_transact(f->store, TABLE_OPS, &erase, 1, soon(), &failed, &why), ST_NOT_FOUND);
+    assert_int_equal(store_transact(s->store, TABLE_OPS, &merge, 1, soon(), &failed, &why), ST_NOT_FOUND);
+    assert_int_equal(store_transact(s->store, TABLE_OPS, &erase, 1, soon(), &failed, &why), ST_NOT_FOUND);
 }
 
 static void test_pages(void **state)
 {
-    struct fixture *f = *state;
+    struct stored *s = *state;
     size_t failed;
     struct fail why;
     for (int i = 0; i < 25; i++) {
         char key[8];
         (void)snprintf(key, sizeof key, "k%02d", i);
         struct operation operation = {.kind = OPERATION_INSERT};
-        assert_true(entity_init(&operation.entity, span_of(f->partition), span_of(key), &f->arena));
+        assert_true(entity_init(&operation.entity, span_of(partition), span_of(key), &s->arena));
         entity_add_time(&operation.entity, "When", START_MS + i * 1000);
-        assert_int_equal(store_transact(f->store, TABLE_OPS, &operation, 1, soon(), &failed, &why), ST_OK);
+        assert_int_equal(store_transact(s->store, TABLE_OPS, &operation, 1, soon(), &failed, &why), ST_OK);
     }
     struct query q = {.table = TABLE_OPS,
-                      .partition_key = span_of(f->partition),
+                      .partition_key = span_of(partition),
                       .from = SPAN_LIT("k03"),
                       .to = SPAN_LIT("k23"),
                       .since_column = "When",
@@ -449,7 +363,7 @@ static void test_pages(void **state)
     int next = 5, pages = 0;
     do {
         struct page page;
-        assert_int_equal(store_query(f->store, &q, soon(), &f->arena, &page, &why), ST_OK);
+        assert_int_equal(store_query(s->store, &q, soon(), &s->arena, &page, &why), ST_OK);
         for (size_t i = 0; i < page.count; i++, next++)
             assert_int_equal(entity_number(&page.rows[i], "When", 0), START_MS + next * 1000);
         q.next = page.next;
@@ -460,9 +374,9 @@ static void test_pages(void **state)
 
 static void test_quarantine_keeps_raw_bytes(void **state)
 {
-    struct fixture *f = *state;
+    struct stored *s = *state;
     struct committer_options options = {
-        .open = open_store, .context = f, .rules = rules, .deadline_ms = 5000};
+        .open = open_store, .context = s, .rules = rules, .deadline_ms = 5000};
     struct committer *committer;
     struct fail why;
     static char body[200 * 1024];
@@ -482,8 +396,8 @@ static void test_quarantine_keeps_raw_bytes(void **state)
     (void)snprintf(key, sizeof key, "%013lld-%s", (long long)item.received_ms, item.id);
     struct span row_key = span_of(key);
     struct entity *row;
-    assert_int_equal(store_get_many(f->store, TABLE_OPS, SPAN_LIT(QUARANTINE_PARTITION), &row_key, 1, NULL,
-                                    soon(), &f->arena, &row, &why),
+    assert_int_equal(store_get_many(s->store, TABLE_OPS, SPAN_LIT(QUARANTINE_PARTITION), &row_key, 1, NULL,
+                                    soon(), &s->arena, &row, &why),
                      ST_OK);
     assert_non_null(row);
     struct buf got = BUF_INIT(sizeof body);
@@ -496,21 +410,21 @@ static void test_quarantine_keeps_raw_bytes(void **state)
 /* A probe is a write that lasts: each one is seen in the row, and none among the leads. */
 static void test_probe(void **state)
 {
-    struct fixture *f = *state;
+    struct stored *s = *state;
     struct span key = SPAN_LIT("probe");
     struct span etag = {0};
     struct entity *row;
     struct fail why;
     for (int i = 0; i < 3; i++) {
-        if (store_probe(f->store, soon(), &why) != ST_OK)
+        if (store_probe(s->store, soon(), &why) != ST_OK)
             fail_msg("probe %d: %s", i, why.text);
         assert_int_equal(
-            store_get_many(f->store, TABLE_OPS, key, &key, 1, NULL, soon(), &f->arena, &row, &why), ST_OK);
+            store_get_many(s->store, TABLE_OPS, key, &key, 1, NULL, soon(), &s->arena, &row, &why), ST_OK);
         assert_non_null(row);
         assert_false(span_eq(row->etag, etag));
         etag = row->etag;
     }
-    assert_int_equal(store_get_many(f->store, TABLE_LEADS, key, &key, 1, NULL, soon(), &f->arena, &row, &why),
+    assert_int_equal(store_get_many(s->store, TABLE_LEADS, key, &key, 1, NULL, soon(), &s->arena, &row, &why),
                      ST_OK);
     assert_null(row);
 }
@@ -518,7 +432,7 @@ static void test_probe(void **state)
 /* A disk that takes no more bytes (a limit on the size of files acts the same way on the log). */
 static void test_probe_on_full_disk(void **state)
 {
-    struct fixture *f = *state;
+    struct stored *s = *state;
     struct rlimit usual, full;
     struct fail why;
     struct sigaction ignore = {.sa_handler = SIG_IGN}, normal;
@@ -527,9 +441,9 @@ static void test_probe_on_full_disk(void **state)
     full = usual;
     full.rlim_cur = 1;
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &full), 0);
-    enum status on_full = store_probe(f->store, soon(), &why);
+    enum status on_full = store_probe(s->store, soon(), &why);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &usual), 0);
-    enum status afterwards = store_probe(f->store, soon(), &why);
+    enum status afterwards = store_probe(s->store, soon(), &why);
     assert_int_equal(sigaction(SIGXFSZ, &normal, NULL), 0);
     assert_int_equal(on_full, ST_IO);
     assert_int_equal(afterwards, ST_OK);
@@ -538,26 +452,26 @@ static void test_probe_on_full_disk(void **state)
 /* What is acknowledged was synced, and what cannot be synced is not acknowledged. */
 static void test_synced(void **state)
 {
-    struct fixture *f = *state;
+    struct stored *s = *state;
     struct store *second;
     struct fail why;
-    struct lead_write *lead = new_lead(f, '1', '2', START_MS);
+    struct lead_write *lead = new_lead(s, '1', '2', START_MS);
     watch_syncs("leads.db-wal", 0);
-    commit_one(f, new_lead(f, '1', '1', START_MS));
+    commit_one(s, new_lead(s, '1', '1', START_MS));
     assert_true(sync_count > 0);
     watch_syncs("leads.db-wal", EIO);
-    commit(f, &lead, 1);
+    commit(s, &lead, 1);
     enum status status = lead->status;
-    watch_syncs(f->directory, EIO);
-    enum status opened = open_store(f, &second, &why);
+    watch_syncs(s->directory, EIO);
+    enum status opened = open_store(s, &second, &why);
     watch_syncs(NULL, 0);
     assert_int_equal(status, ST_IO);
     assert_int_equal(opened, ST_IO);
-    assert_int_equal(lead_count(f), 1);
+    assert_int_equal(lead_count(s), 1);
 }
 
 struct crowd {
-    struct fixture *fixture;
+    struct stored *stored;
     struct committer *committer;
     struct lead_write *leads[200];
     _Atomic size_t next;
@@ -588,17 +502,17 @@ static void count_commit(void *context, size_t leads, enum status status)
 static void test_group_commit(void **state)
 {
     static struct crowd crowd;
-    struct fixture *f = *state;
+    struct stored *s = *state;
     size_t count = 0;
     transactions = &count;
     struct committer_options options = {
-        .open = open_store, .context = f, .rules = rules, .deadline_ms = 10000, .on_commit = count_commit};
+        .open = open_store, .context = s, .rules = rules, .deadline_ms = 10000, .on_commit = count_commit};
     struct fail why;
-    crowd.fixture = f;
+    crowd.stored = s;
     crowd.next = 0;
     for (size_t i = 0; i < 200; i++) {
-        crowd.leads[i] = new_lead(f, 'c', 'd', START_MS);
-        struct lead *lead = arena_alloc(&f->arena, sizeof *lead);
+        crowd.leads[i] = new_lead(s, 'c', 'd', START_MS);
+        struct lead *lead = arena_alloc(&s->arena, sizeof *lead);
         assert_non_null(lead);
         *lead = *crowd.leads[i]->delivery.lead;
         (void)snprintf(lead->content, sizeof lead->content, "%032zx", i / 2); /* each twice */
@@ -619,14 +533,14 @@ static void test_group_commit(void **state)
     }
     assert_int_equal(stored, 100);
     assert_int_equal(repeats, 100);
-    assert_int_equal(lead_count(f), 100);
-    assert_int_equal(mail_count(f), 200);
+    assert_int_equal(lead_count(s), 100);
+    assert_int_equal(mail_count(s), 200);
     assert_true(count < 200);
 
-    struct span key = span_of(f->partition);
+    struct span key = span_of(partition);
     struct entity *row;
-    assert_int_equal(store_get_many(f->store, TABLE_OPS, SPAN_LIT(OFFERS_PARTITION), &key, 1, NULL, soon(),
-                                    &f->arena, &row, &why),
+    assert_int_equal(store_get_many(s->store, TABLE_OPS, SPAN_LIT(OFFERS_PARTITION), &key, 1, NULL, soon(),
+                                    &s->arena, &row, &why),
                      ST_OK);
     assert_non_null(row);
     struct offer offer = offer_of_row(row);
@@ -636,12 +550,12 @@ static void test_group_commit(void **state)
 
 enum { SERVICE_CLOCK_MS = 1000 }; /* the service tells its time in seconds */
 
-static struct offer directory_entry(struct fixture *f)
+static struct offer directory_entry(struct stored *s)
 {
-    struct span key = span_of(f->partition);
+    struct span key = span_of(partition);
     struct entity *row;
-    assert_int_equal(store_get_many(f->store, TABLE_OPS, SPAN_LIT(OFFERS_PARTITION), &key, 1, NULL, soon(),
-                                    &f->arena, &row, NULL),
+    assert_int_equal(store_get_many(s->store, TABLE_OPS, SPAN_LIT(OFFERS_PARTITION), &key, 1, NULL, soon(),
+                                    &s->arena, &row, NULL),
                      ST_OK);
     return row ? offer_of_row(row) : (struct offer){0};
 }
@@ -650,49 +564,49 @@ static struct offer directory_entry(struct fixture *f)
  * for the mail of a lead that has lain in a spool for a week. */
 static void test_offers_directory(void **state)
 {
-    struct fixture *f = *state;
+    struct stored *s = *state;
     struct offers *offers;
     struct fail why;
     const int64_t week_ago_ms = clock_wall_ms() - 7 * 24 * HOUR_MS;
-    const int64_t begun_ms = store_now_ms(f->store) - SERVICE_CLOCK_MS;
+    const int64_t begun_ms = store_now_ms(s->store) - SERVICE_CLOCK_MS;
     assert_int_equal(offers_new(&offers, &why), ST_OK);
     for (int i = 0; i < 3; i++) {
-        struct lead_write *lead = new_lead(f, 'a', '1', week_ago_ms + i * HOUR_MS);
-        assert_int_equal(offers_ensure(offers, f->store, NULL, &lead->delivery, soon(), &why), ST_OK);
+        struct lead_write *lead = new_lead(s, 'a', '1', week_ago_ms + i * HOUR_MS);
+        assert_int_equal(offers_ensure(offers, s->store, NULL, &lead->delivery, soon(), &why), ST_OK);
     }
-    assert_int_equal(offers_flush(offers, f->store, soon(), &why), ST_OK);
+    assert_int_equal(offers_flush(offers, s->store, soon(), &why), ST_OK);
     offers_free(offers);
-    assert_int_equal(directory_entry(f).first_ms, week_ago_ms);
-    assert_true(directory_entry(f).last_ms >= begun_ms);
+    assert_int_equal(directory_entry(s).first_ms, week_ago_ms);
+    assert_true(directory_entry(s).last_ms >= begun_ms);
     assert_int_equal(offers_new(&offers, &why), ST_OK); /* another process */
-    struct lead_write *older = new_lead(f, 'a', '1', week_ago_ms - HOUR_MS);
-    assert_int_equal(offers_ensure(offers, f->store, NULL, &older->delivery, soon(), &why), ST_OK);
+    struct lead_write *older = new_lead(s, 'a', '1', week_ago_ms - HOUR_MS);
+    assert_int_equal(offers_ensure(offers, s->store, NULL, &older->delivery, soon(), &why), ST_OK);
     offers_free(offers);
-    assert_int_equal(directory_entry(f).first_ms, week_ago_ms);
-    assert_true(directory_entry(f).last_ms >= begun_ms);
+    assert_int_equal(directory_entry(s).first_ms, week_ago_ms);
+    assert_true(directory_entry(s).last_ms >= begun_ms);
 }
 
 /* Somebody has deleted the directory: whoever still sees leads of the offer writes it again. */
 static void test_offers_directory_removed(void **state)
 {
-    struct fixture *f = *state;
+    struct stored *s = *state;
     struct offers *offers;
     struct fail why;
     struct operation operation = {.kind = OPERATION_DELETE};
     size_t failed;
-    struct lead_write *lead = new_lead(f, 'a', '1', clock_wall_ms());
+    struct lead_write *lead = new_lead(s, 'a', '1', clock_wall_ms());
     assert_int_equal(offers_new(&offers, &why), ST_OK);
-    assert_int_equal(offers_ensure(offers, f->store, NULL, &lead->delivery, soon(), &why), ST_OK);
-    assert_true(entity_init(&operation.entity, SPAN_LIT(OFFERS_PARTITION), span_of(f->partition), &f->arena));
+    assert_int_equal(offers_ensure(offers, s->store, NULL, &lead->delivery, soon(), &why), ST_OK);
+    assert_true(entity_init(&operation.entity, SPAN_LIT(OFFERS_PARTITION), span_of(partition), &s->arena));
     operation.entity.etag = SPAN_LIT("*");
-    assert_int_equal(store_transact(f->store, TABLE_OPS, &operation, 1, soon(), &failed, &why), ST_OK);
-    int64_t before_ms = store_now_ms(f->store);
-    while (store_now_ms(f->store) <= before_ms + SERVICE_CLOCK_MS) /* a later time is what is flushed */
+    assert_int_equal(store_transact(s->store, TABLE_OPS, &operation, 1, soon(), &failed, &why), ST_OK);
+    int64_t before_ms = store_now_ms(s->store);
+    while (store_now_ms(s->store) <= before_ms + SERVICE_CLOCK_MS) /* a later time is what is flushed */
         (void)usleep(1000);
-    assert_int_equal(offers_ensure(offers, f->store, NULL, &lead->delivery, soon(), &why), ST_OK);
-    assert_int_equal(directory_entry(f).last_ms, 0);
-    assert_int_equal(offers_flush(offers, f->store, soon(), &why), ST_OK);
-    assert_true(directory_entry(f).last_ms > 0);
+    assert_int_equal(offers_ensure(offers, s->store, NULL, &lead->delivery, soon(), &why), ST_OK);
+    assert_int_equal(directory_entry(s).last_ms, 0);
+    assert_int_equal(offers_flush(offers, s->store, soon(), &why), ST_OK);
+    assert_true(directory_entry(s).last_ms > 0);
     offers_free(offers);
 }
 
@@ -700,15 +614,15 @@ static void test_offers_directory_removed(void **state)
  * another program's end removes the log, and what is written then is lost. */
 static void test_locks_survive_a_second_connection(void **state)
 {
-    struct fixture *f = *state;
+    struct stored *s = *state;
     struct store *second;
     struct fail why;
-    assert_int_equal(open_store(f, &second, &why), ST_OK);
+    assert_int_equal(open_store(s, &second, &why), ST_OK);
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0) { /* locks are seen by other processes only */
         struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-        int fd = open(f->path, O_RDWR | O_CLOEXEC);
+        int fd = open(s->path, O_RDWR | O_CLOEXEC);
         _exit(fd >= 0 && fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK ? 0 : 1);
     }
     int status = -1;
@@ -717,33 +631,23 @@ static void test_locks_survive_a_second_connection(void **state)
     assert_int_equal(status, 0);
 }
 
-#define TESTS(set_up_function)                                                                               \
-    cmocka_unit_test_setup_teardown(test_new_lead, set_up_function, tear_down),                              \
-        cmocka_unit_test_setup_teardown(test_repeats, set_up_function, tear_down),                           \
-        cmocka_unit_test_setup_teardown(test_own_write_again, set_up_function, tear_down),                   \
-        cmocka_unit_test_setup_teardown(test_own_mails_again, set_up_function, tear_down),                   \
-        cmocka_unit_test_setup_teardown(test_equal_leads_in_one_call, set_up_function, tear_down),           \
-        cmocka_unit_test_setup_teardown(test_half_repeats, set_up_function, tear_down),                      \
-        cmocka_unit_test_setup_teardown(test_refused_member, set_up_function, tear_down),                    \
-        cmocka_unit_test_setup_teardown(test_erased_lead, set_up_function, tear_down),                       \
-        cmocka_unit_test_setup_teardown(test_transaction_is_atomic, set_up_function, tear_down),             \
-        cmocka_unit_test_setup_teardown(test_etags, set_up_function, tear_down),                             \
-        cmocka_unit_test_setup_teardown(test_pages, set_up_function, tear_down),                             \
-        cmocka_unit_test_setup_teardown(test_quarantine_keeps_raw_bytes, set_up_function, tear_down),        \
-        cmocka_unit_test_setup_teardown(test_probe, set_up_function, tear_down),                             \
-        cmocka_unit_test_setup_teardown(test_group_commit, set_up_function, tear_down),                      \
-        cmocka_unit_test_setup_teardown(test_offers_directory, set_up_function, tear_down),                  \
-        cmocka_unit_test_setup_teardown(test_offers_directory_removed, set_up_function, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define ON_BOTH                                                                                              \
+    TEST(test_new_lead), TEST(test_repeats), TEST(test_own_write_again), TEST(test_own_mails_again),         \
+        TEST(test_equal_leads_in_one_call), TEST(test_half_repeats), TEST(test_refused_member),              \
+        TEST(test_erased_lead), TEST(test_transaction_is_atomic), TEST(test_etags), TEST(test_pages),        \
+        TEST(test_quarantine_keeps_raw_bytes), TEST(test_probe), TEST(test_group_commit),                    \
+        TEST(test_offers_directory), TEST(test_offers_directory_removed)
 
 int main(void)
 {
     static const struct CMUnitTest on_sqlite[] = {
-        TESTS(set_up_sqlite),
-        cmocka_unit_test_setup_teardown(test_locks_survive_a_second_connection, set_up_sqlite, tear_down),
-        cmocka_unit_test_setup_teardown(test_probe_on_full_disk, set_up_sqlite, tear_down),
-        cmocka_unit_test_setup_teardown(test_synced, set_up_sqlite, tear_down),
+        ON_BOTH,
+        TEST(test_locks_survive_a_second_connection),
+        TEST(test_probe_on_full_disk),
+        TEST(test_synced),
     };
-    static const struct CMUnitTest on_table[] = {TESTS(set_up_table)};
+    static const struct CMUnitTest on_table[] = {ON_BOTH};
     struct fail why;
     if (http_global_init(&why) != ST_OK)
         return 1;
