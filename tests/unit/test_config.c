@@ -133,6 +133,17 @@ static void expect_mistakes(struct fixture *f, const char *name, struct span con
         fail_msg("%s: a secret is shown:\n%s", name, got);
 }
 
+/* What is said of a value, behind the place. */
+#define WRONG_THREADS    "setting 'threads': must be a number from 1 to 512\n"
+#define WRONG_BODY_MAX   "setting 'body_max_bytes': must be a number from 1024 to 262144\n"
+#define WRONG_MODE       "setting 'listen_mode': must be an octal mode such as 0660\n"
+#define WRONG_TABLE_NAME "setting 'table_name': must be 3 to 60 letters and digits and begin with a letter\n"
+#define WRONG_MAIL_URL   "setting 'mail_url': must be smtps://host:465, smtp://host:587, maildir:PATH or off\n"
+#define WRONG_DOMAINS                                                                                        \
+    "setting 'withhold_domains': must be domains such as example.org or .edu, separated by commas\n"
+#define WRONG_STORE      "setting 'store': must be 'sqlite:PATH' or 'table'\n"
+#define WRONG_STORE_PATH "setting 'store': sqlite: must be followed by an absolute path\n"
+
 /* Each stands behind `keys_file = /k` in line 1. */
 static const struct {
     const char *name;
@@ -152,43 +163,33 @@ static const struct {
     {"case of names", SPAN_LIT("Threads = 3\n"), "F:2: not of the form 'name = value'\n"},
 
     {"threads: least", SPAN_LIT("threads = 1\n"), ""},
-    {"threads: below", SPAN_LIT("threads = 0\n"), "F:2: setting 'threads': must be a number from 1 to 512\n"},
+    {"threads: below", SPAN_LIT("threads = 0\n"), "F:2: " WRONG_THREADS},
     {"threads: greatest", SPAN_LIT("threads = 512\n"), ""},
-    {"threads: above", SPAN_LIT("threads = 513\n"),
-     "F:2: setting 'threads': must be a number from 1 to 512\n"},
-    {"threads: blank", SPAN_LIT("threads =\n"), "F:2: setting 'threads': must be a number from 1 to 512\n"},
-    {"threads: sign", SPAN_LIT("threads = +3\n"), "F:2: setting 'threads': must be a number from 1 to 512\n"},
-    {"threads: unit", SPAN_LIT("threads = 3k\n"), "F:2: setting 'threads': must be a number from 1 to 512\n"},
-    {"threads: huge", SPAN_LIT("threads = 18446744073709551617\n"),
-     "F:2: setting 'threads': must be a number from 1 to 512\n"},
+    {"threads: above", SPAN_LIT("threads = 513\n"), "F:2: " WRONG_THREADS},
+    {"threads: blank", SPAN_LIT("threads =\n"), "F:2: " WRONG_THREADS},
+    {"threads: sign", SPAN_LIT("threads = +3\n"), "F:2: " WRONG_THREADS},
+    {"threads: unit", SPAN_LIT("threads = 3k\n"), "F:2: " WRONG_THREADS},
+    {"threads: huge", SPAN_LIT("threads = 18446744073709551617\n"), "F:2: " WRONG_THREADS},
     {"body: least", SPAN_LIT("body_max_bytes = 1024\n"), ""},
-    {"body: below", SPAN_LIT("body_max_bytes = 1023\n"),
-     "F:2: setting 'body_max_bytes': must be a number from 1024 to 262144\n"},
+    {"body: below", SPAN_LIT("body_max_bytes = 1023\n"), "F:2: " WRONG_BODY_MAX},
     {"body: greatest", SPAN_LIT("body_max_bytes = 262144\n"), ""},
-    {"body: above", SPAN_LIT("body_max_bytes = 262145\n"),
-     "F:2: setting 'body_max_bytes': must be a number from 1024 to 262144\n"},
+    {"body: above", SPAN_LIT("body_max_bytes = 262145\n"), "F:2: " WRONG_BODY_MAX},
 
     {"mode: three digits", SPAN_LIT("listen_mode = 600\n"), ""},
     {"mode: greatest", SPAN_LIT("listen_mode = 0777\n"), ""},
-    {"mode: above", SPAN_LIT("listen_mode = 1777\n"),
-     "F:2: setting 'listen_mode': must be an octal mode such as 0660\n"},
-    {"mode: decimal", SPAN_LIT("listen_mode = 0680\n"),
-     "F:2: setting 'listen_mode': must be an octal mode such as 0660\n"},
-    {"mode: letters", SPAN_LIT("listen_mode = rw-rw----\n"),
-     "F:2: setting 'listen_mode': must be an octal mode such as 0660\n"},
+    {"mode: above", SPAN_LIT("listen_mode = 1777\n"), "F:2: " WRONG_MODE},
+    {"mode: decimal", SPAN_LIT("listen_mode = 0680\n"), "F:2: " WRONG_MODE},
+    {"mode: letters", SPAN_LIT("listen_mode = rw-rw----\n"), "F:2: " WRONG_MODE},
 
     {"relative path", SPAN_LIT("listen = run/l\n"), "F:2: setting 'listen': must be an absolute path\n"},
     {"two relative paths", SPAN_LIT("table_tls_ca = a\nmail_tls_ca = b\n"),
      "F:2: setting 'table_tls_ca': must be an absolute path\n"
      "F:3: setting 'mail_tls_ca': must be an absolute path\n"},
 
-    {"store: none of the two", SPAN_LIT("store = mysql\n"),
-     "F:2: setting 'store': must be 'sqlite:PATH' or 'table'\n"},
-    {"store: blank", SPAN_LIT("store =\n"), "F:2: setting 'store': must be 'sqlite:PATH' or 'table'\n"},
-    {"store: no path", SPAN_LIT("store = sqlite:\n"),
-     "F:2: setting 'store': sqlite: must be followed by an absolute path\n"},
-    {"store: relative path", SPAN_LIT("store = sqlite:leads.db\n"),
-     "F:2: setting 'store': sqlite: must be followed by an absolute path\n"},
+    {"store: none of the two", SPAN_LIT("store = mysql\n"), "F:2: " WRONG_STORE},
+    {"store: blank", SPAN_LIT("store =\n"), "F:2: " WRONG_STORE},
+    {"store: no path", SPAN_LIT("store = sqlite:\n"), "F:2: " WRONG_STORE_PATH},
+    {"store: relative path", SPAN_LIT("store = sqlite:leads.db\n"), "F:2: " WRONG_STORE_PATH},
     {"store: table", SPAN_LIT("store = table\ntable_connection = " CONNECTION "\n"), ""},
     {"store: table without a connection", SPAN_LIT("store = table\n"),
      "F: setting 'table_connection': is needed with store = table (or table_connection_file)\n"},
@@ -197,17 +198,14 @@ static const struct {
      "F:3: setting 'table_connection': connection string: neither AccountKey nor SharedAccessSignature is "
      "there\n"},
     {"table name: shortest", SPAN_LIT("table_name = abc\n"), ""},
-    {"table name: too short", SPAN_LIT("table_name = ab\n"),
-     "F:2: setting 'table_name': must be 3 to 60 letters and digits and begin with a letter\n"},
+    {"table name: too short", SPAN_LIT("table_name = ab\n"), "F:2: " WRONG_TABLE_NAME},
     {"table name: longest",
      SPAN_LIT("table_name = a12345678901234567890123456789012345678901234567890123456789\n"), ""},
     {"table name: too long",
      SPAN_LIT("table_name = a123456789012345678901234567890123456789012345678901234567890\n"),
-     "F:2: setting 'table_name': must be 3 to 60 letters and digits and begin with a letter\n"},
-    {"table name: digit first", SPAN_LIT("table_name = 1abc\n"),
-     "F:2: setting 'table_name': must be 3 to 60 letters and digits and begin with a letter\n"},
-    {"table name: character", SPAN_LIT("table_name = my-leads\n"),
-     "F:2: setting 'table_name': must be 3 to 60 letters and digits and begin with a letter\n"},
+     "F:2: " WRONG_TABLE_NAME},
+    {"table name: digit first", SPAN_LIT("table_name = 1abc\n"), "F:2: " WRONG_TABLE_NAME},
+    {"table name: character", SPAN_LIT("table_name = my-leads\n"), "F:2: " WRONG_TABLE_NAME},
     {"spool: path", SPAN_LIT("spool = /s\n"), ""},
     {"spool: relative", SPAN_LIT("spool = s\n"), "F:2: setting 'spool': must be an absolute path or 'off'\n"},
 
@@ -221,9 +219,9 @@ static const struct {
      "F:2: setting 'mail_url': maildir: must be followed by an absolute path\n"},
     {"mail: another scheme",
      SPAN_LIT("mail_url = http://example.com\nmail_from = a@example.com\nmail_to = b@example.com\n"),
-     "F:2: setting 'mail_url': must be smtps://host:465, smtp://host:587, maildir:PATH or off\n"},
+     "F:2: " WRONG_MAIL_URL},
     {"mail: blank", SPAN_LIT("mail_url =\nmail_from = a@example.com\nmail_to = b@example.com\n"),
-     "F:2: setting 'mail_url': must be smtps://host:465, smtp://host:587, maildir:PATH or off\n"},
+     "F:2: " WRONG_MAIL_URL},
     {"mail: user in the URL",
      SPAN_LIT("mail_url = smtp://me:" SECRET
               "@example.com\nmail_from = a@example.com\nmail_to = b@example.com\n"),
@@ -261,24 +259,19 @@ static const struct {
     {"detail", SPAN_LIT("notify_detail = some\n"),
      "F:2: setting 'notify_detail': must be 'full' or 'summary'\n"},
     {"withhold", SPAN_LIT("withhold_domains = .edu, Example.org,a-b.c1\n"), ""},
-    {"withhold: pattern", SPAN_LIT("withhold_domains = *.edu\n"),
-     "F:2: setting 'withhold_domains': must be domains such as example.org or .edu, separated by commas\n"},
-    {"withhold: address", SPAN_LIT("withhold_domains = a.b,@example.org\n"),
-     "F:2: setting 'withhold_domains': must be domains such as example.org or .edu, separated by commas\n"},
-    {"withhold: dots", SPAN_LIT("withhold_domains = a..b\n"),
-     "F:2: setting 'withhold_domains': must be domains such as example.org or .edu, separated by commas\n"},
-    {"withhold: dot alone", SPAN_LIT("withhold_domains = .\n"),
-     "F:2: setting 'withhold_domains': must be domains such as example.org or .edu, separated by commas\n"},
+    {"withhold: pattern", SPAN_LIT("withhold_domains = *.edu\n"), "F:2: " WRONG_DOMAINS},
+    {"withhold: address", SPAN_LIT("withhold_domains = a.b,@example.org\n"), "F:2: " WRONG_DOMAINS},
+    {"withhold: dots", SPAN_LIT("withhold_domains = a..b\n"), "F:2: " WRONG_DOMAINS},
+    {"withhold: dot alone", SPAN_LIT("withhold_domains = .\n"), "F:2: " WRONG_DOMAINS},
 
     {"relay: nothing to put it beside", SPAN_LIT("store = table\ntable_connection = " CONNECTION "\n" MAIL),
      "F: setting 'relay_socket': is needed when there is no sqlite store, spool or listen to put it "
      "beside\n"},
     {"several at once", SPAN_LIT("threads = x\nfoo = 1\nlisten = y\nnonsense\nstore = z\n"),
-     "F:2: setting 'threads': must be a number from 1 to 512\n"
-     "F:3: setting 'foo': there is no such setting\n"
+     "F:2: " WRONG_THREADS "F:3: setting 'foo': there is no such setting\n"
      "F:4: setting 'listen': must be an absolute path\n"
      "F:5: not of the form 'name = value'\n"
-     "F:6: setting 'store': must be 'sqlite:PATH' or 'table'\n"},
+     "F:6: " WRONG_STORE},
 };
 
 static void test_files(void **state)
@@ -415,13 +408,10 @@ static void test_environment(void **state)
     } cases[] = {
         {"LEADHOOK_THREADS", "5", ""},
         {"LEADHOOK_THREADS", " 5 ", ""},
-        {"LEADHOOK_THREADS", "x",
-         "environment LEADHOOK_THREADS: setting 'threads': must be a number from 1 to 512\n"},
-        {"LEADHOOK_THREADS", "",
-         "environment LEADHOOK_THREADS: setting 'threads': must be a number from 1 to 512\n"},
+        {"LEADHOOK_THREADS", "x", "environment LEADHOOK_THREADS: " WRONG_THREADS},
+        {"LEADHOOK_THREADS", "", "environment LEADHOOK_THREADS: " WRONG_THREADS},
         {"LEADHOOK_LISTEN", "l", "environment LEADHOOK_LISTEN: setting 'listen': must be an absolute path\n"},
-        {"LEADHOOK_STORE", "x",
-         "environment LEADHOOK_STORE: setting 'store': must be 'sqlite:PATH' or 'table'\n"},
+        {"LEADHOOK_STORE", "x", "environment LEADHOOK_STORE: " WRONG_STORE},
         {"LEADHOOK_MAIL_FROM", "a\n@b",
          "environment LEADHOOK_MAIL_FROM: setting 'mail_from': holds a control character\n"},
         {"LEADHOOK_TABLE_CONNECTION", SECRET,
@@ -560,19 +550,25 @@ static struct span without_quotes(struct span cell)
     return cell;
 }
 
+/* A file of the source tree. */
+static void read_source(const char *name, struct buf *text)
+{
+    const char *directory = getenv("SOURCE_DIR");
+    char path[512];
+    struct fail why;
+    (void)snprintf(path, sizeof path, "%s/%s", directory ? directory : ".", name);
+    if (file_read(path, FILE_PUBLIC, text, &why) != ST_OK)
+        fail_msg("%s", why.text);
+}
+
 /* README.md has one table with a row `| `name` | default | meaning |` for each setting, in our order. */
 static void test_readme(void **state)
 {
     (void)state;
-    const char *directory = getenv("SOURCE_DIR");
-    char path[512];
     struct buf text = BUF_INIT(1024 * 1024);
-    struct fail why;
     struct setting_info info;
     size_t index = 0;
-    (void)snprintf(path, sizeof path, "%s/README.md", directory ? directory : ".");
-    if (file_read(path, FILE_PUBLIC, &text, &why) != ST_OK)
-        fail_msg("%s", why.text);
+    read_source("README.md", &text);
     struct span rest = buf_span(&text), line;
     bool inside = false;
     while (span_next(&rest, '\n', &line)) {
@@ -586,15 +582,15 @@ static void test_readme(void **state)
         assert_true(span_next(&line, '|', &name) && span_next(&line, '|', &otherwise) &&
                     span_next(&line, '|', &meaning));
         if (!config_describe(index++, &info))
-            fail_msg("%s has a row for '%.*s', which is no setting", path, SPAN_FMT(without_quotes(name)));
+            fail_msg("README.md has a row for '%.*s', which is no setting", SPAN_FMT(without_quotes(name)));
         if (!span_eq(without_quotes(name), span_of(info.name)) ||
             !span_eq(without_quotes(otherwise), span_of(info.otherwise)) ||
             !span_eq(span_trim(meaning), span_of(info.meaning)))
-            fail_msg("%s: got\n|%.*s|%.*s|%.*s|\nwant\n| `%s` | %s | %s |", path, SPAN_FMT(name),
+            fail_msg("README.md: got\n|%.*s|%.*s|%.*s|\nwant\n| `%s` | %s | %s |", SPAN_FMT(name),
                      SPAN_FMT(otherwise), SPAN_FMT(meaning), info.name, info.otherwise, info.meaning);
     }
     if (config_describe(index, &info))
-        fail_msg("%s has no row for '%s'", path, info.name);
+        fail_msg("README.md has no row for '%s'", info.name);
     buf_release(&text);
 }
 
@@ -602,14 +598,9 @@ static void test_readme(void **state)
 static void test_example(void **state)
 {
     (void)state;
-    const char *directory = getenv("SOURCE_DIR");
-    char path[512];
     struct buf text = BUF_INIT(1024 * 1024);
-    struct fail why;
     struct setting_info info;
-    (void)snprintf(path, sizeof path, "%s/deploy/leadhook.conf.example", directory ? directory : ".");
-    if (file_read(path, FILE_PUBLIC, &text, &why) != ST_OK)
-        fail_msg("%s", why.text);
+    read_source("deploy/leadhook.conf.example", &text);
     for (size_t index = 0; config_describe(index, &info); index++) {
         size_t found = 0;
         struct span rest = buf_span(&text), line;
@@ -622,10 +613,10 @@ static void test_example(void **state)
             struct span value = span_trim(span_from(setting, equals + 1));
             found++;
             if (is_shown && info.otherwise[0] && !span_eq(value, span_of(info.otherwise)))
-                fail_msg("%s: %s: got %.*s, want %s", path, info.name, SPAN_FMT(value), info.otherwise);
+                fail_msg("the example: %s: got %.*s, want %s", info.name, SPAN_FMT(value), info.otherwise);
         }
         if (found != 1)
-            fail_msg("%s has %zu lines for '%s'", path, found, info.name);
+            fail_msg("the example has %zu lines for '%s'", found, info.name);
     }
     buf_release(&text);
 }
