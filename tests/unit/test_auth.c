@@ -6,7 +6,6 @@
 
 #include <cmocka.h>
 
-#include <openssl/crypto.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -17,6 +16,7 @@
 
 #include "lib/auth/keys.h"
 #include "lib/base/limits.h"
+#include "tests/unit/no_memory.h"
 
 #define KEY16  "0123456789abcdef"
 #define KEY128 KEY16 KEY16 KEY16 KEY16 KEY16 KEY16 KEY16 KEY16
@@ -244,30 +244,6 @@ static void test_match(void **state)
     }
 }
 
-/* libcrypto's memory, which runs out when a test says so. */
-static _Thread_local bool out_of_memory;
-
-static void *get_memory(size_t bytes, const char *file, int line)
-{
-    (void)file;
-    (void)line;
-    return out_of_memory ? NULL : malloc(bytes);
-}
-
-static void *get_more_memory(void *memory, size_t bytes, const char *file, int line)
-{
-    (void)file;
-    (void)line;
-    return out_of_memory ? NULL : realloc(memory, bytes);
-}
-
-static void give_memory(void *memory, const char *file, int line)
-{
-    (void)file;
-    (void)line;
-    free(memory);
-}
-
 /* Not to know whether a key is good is not the same as a wrong key. */
 static void test_match_without_memory(void **state)
 {
@@ -368,7 +344,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_ring, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_ring_under_load, set_up, tear_down),
     };
-    if (!CRYPTO_set_mem_functions(get_memory, get_more_memory, give_memory)) /* before its first use */
+    if (!watch_memory())
         return 1;
     return cmocka_run_group_tests_name("auth", tests, NULL, NULL);
 }

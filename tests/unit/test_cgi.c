@@ -15,6 +15,7 @@
 
 #include "handler/cgi.h"
 #include "lib/base/clock.h"
+#include "tests/unit/shown.h"
 
 enum { BODY_MAX = 1000, PATIENCE_MS = 10000 };
 
@@ -29,15 +30,8 @@ static void *on_begin(void *shared)
 
 static void on_handle(void *context, const struct request *r, struct reply *reply)
 {
-    static const char *const states[] = {"complete", "too-large", "bad-length"};
-    struct buf text = BUF_INIT(16 * 1024);
     (void)context;
-    buf_addf(&text, "%.*s %.*s?%.*s [%.*s] [%.*s] [%.*s] [%.*s] %s ", SPAN_FMT(r->method), SPAN_FMT(r->path),
-             SPAN_FMT(r->query), SPAN_FMT(r->content_type), SPAN_FMT(r->lead_key), SPAN_FMT(r->authorization),
-             SPAN_FMT(r->request_id), states[r->body_state]);
-    buf_add(&text, r->body);
-    reply_text(reply, 200, "text/plain", buf_span(&text));
-    buf_release(&text);
+    show_request(r, reply);
     seen |= END_HANDLED;
 }
 

@@ -20,6 +20,7 @@
 
 #include "handler/fastcgi.h"
 #include "lib/base/clock.h"
+#include "tests/unit/shown.h"
 
 enum { BEGIN = 1, ABORT = 2, END = 3, PARAMS = 4, STDIN = 5, STDOUT = 6 }; /* record types */
 enum { KEEP_CONN = 1, ID = 1, BODY_MAX = 1000, PATIENCE_MS = 10000, CONVERSATION_BYTES = 64 * 1024 };
@@ -60,9 +61,7 @@ static void *on_begin(void *shared)
 
 static void on_handle(void *context, const struct request *r, struct reply *reply)
 {
-    static const char *const states[] = {"complete", "too-large", "bad-length"};
     struct shared *s = context;
-    struct buf text = BUF_INIT(CONVERSATION_BYTES);
     if (span_eq(r->path, SPAN_LIT("/wait"))) {
         add(s, &s->waiting);
         (void)pthread_mutex_lock(&s->lock);
@@ -70,12 +69,7 @@ static void on_handle(void *context, const struct request *r, struct reply *repl
             (void)pthread_cond_wait(&s->changed, &s->lock);
         (void)pthread_mutex_unlock(&s->lock);
     }
-    buf_addf(&text, "%.*s %.*s?%.*s [%.*s] [%.*s] [%.*s] [%.*s] %s ", SPAN_FMT(r->method), SPAN_FMT(r->path),
-             SPAN_FMT(r->query), SPAN_FMT(r->content_type), SPAN_FMT(r->lead_key), SPAN_FMT(r->authorization),
-             SPAN_FMT(r->request_id), states[r->body_state]);
-    buf_add(&text, r->body);
-    reply_text(reply, 200, "text/plain", buf_span(&text));
-    buf_release(&text);
+    show_request(r, reply);
     add(s, &s->handled);
 }
 

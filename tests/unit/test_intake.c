@@ -6,39 +6,15 @@
 
 #include <cmocka.h>
 
-#include <openssl/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "handler/intake.h"
+#include "tests/unit/no_memory.h"
 
 #define KEY "0123456789abcdef"
-
-/* libcrypto's memory, which runs out when a test says so. */
-static bool out_of_memory;
-
-static void *get_memory(size_t bytes, const char *file, int line)
-{
-    (void)file;
-    (void)line;
-    return out_of_memory ? NULL : malloc(bytes);
-}
-
-static void *get_more_memory(void *memory, size_t bytes, const char *file, int line)
-{
-    (void)file;
-    (void)line;
-    return out_of_memory ? NULL : realloc(memory, bytes);
-}
-
-static void give_memory(void *memory, const char *file, int line)
-{
-    (void)file;
-    (void)line;
-    free(memory);
-}
 
 struct fixture {
     struct config config;
@@ -112,7 +88,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_key_without_memory, set_up, tear_down),
     };
-    if (!CRYPTO_set_mem_functions(get_memory, get_more_memory, give_memory)) /* before its first use */
+    if (!watch_memory())
         return 1;
     return cmocka_run_group_tests_name("intake", tests, NULL, NULL);
 }
