@@ -8,17 +8,12 @@
 #ifndef LEAD_SCRIPTED_SERVER_H
 #define LEAD_SCRIPTED_SERVER_H
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <pthread.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "lib/base/buf.h"
+#include "tests/unit/connections.h"
 
-enum { CONNECTIONS_MAX = 64, REQUEST_BYTES_MAX = 4 * 1024 * 1024 };
+enum { REQUEST_BYTES_MAX = 4 * 1024 * 1024 };
 
 enum action { ANSWER, ANSWER_AND_CLOSE, DROP };
 
@@ -28,9 +23,7 @@ struct step {
 };
 
 struct server {
-    int listener;
-    unsigned int port;
-    pthread_t thread;
+    struct connections connections;
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     const struct step *steps;
@@ -39,9 +32,6 @@ struct server {
     size_t requests, open, open_most;
     size_t busy; /* steps being carried out */
     struct buf last_request;
-    pthread_t connections[CONNECTIONS_MAX];
-    int sockets[CONNECTIONS_MAX];
-    size_t connection_count;
 };
 
 static struct server server;
@@ -111,6 +101,11 @@ static void *serve(void *argument)
 {
     int fd = *(int *)argument;
     struct buf request = BUF_INIT(REQUEST_BYTES_MAX);
+    (void)pthread_mutex_lock(&server.mutex);
+    server.open++;
+    if (server.open > server.open_most)
+        server.open_most = server.open;
+    (void)pthread_mutex_unlock(&server.mutex);
     for (bool open = true; open && read_request(fd, &request);) {
         const struct step *step = take_step(&request);
         if (!step)
@@ -132,56 +127,20 @@ static void *serve(void *argument)
     return NULL;
 }
 
-static void *accept_all(void *argument)
-{
-    (void)argument;
-    for (;;) {
-        int fd = accept(server.listener, NULL, NULL);
-        if (fd < 0)
-            return NULL;
-        (void)pthread_mutex_lock(&server.mutex);
-        size_t n = server.connection_count;
-        if (n < CONNECTIONS_MAX) {
-            server.sockets[n] = fd;
-            server.open++;
-            if (server.open > server.open_most)
-                server.open_most = server.open;
-            if (pthread_create(&server.connections[n], NULL, serve, &server.sockets[n]) == 0)
-                server.connection_count++;
-        }
-        (void)pthread_mutex_unlock(&server.mutex);
-    }
-}
-
 static int start_server(void **state)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof address;
     (void)state;
     memset(&server, 0, sizeof server);
     server.last_request = BUF_INIT(REQUEST_BYTES_MAX);
     (void)pthread_mutex_init(&server.mutex, NULL);
     (void)pthread_cond_init(&server.changed, NULL);
-    server.listener = socket(AF_INET, SOCK_STREAM, 0);
-    if (server.listener < 0 || bind(server.listener, (struct sockaddr *)&address, sizeof address) != 0 ||
-        listen(server.listener, CONNECTIONS_MAX) != 0 ||
-        getsockname(server.listener, (struct sockaddr *)&address, &len) != 0)
-        return -1;
-    server.port = ntohs(address.sin_port);
-    return pthread_create(&server.thread, NULL, accept_all, NULL);
+    return connections_begin(&server.connections, serve) ? 0 : -1;
 }
 
 static int stop_server(void **state)
 {
     (void)state;
-    (void)shutdown(server.listener, SHUT_RDWR);
-    (void)pthread_join(server.thread, NULL); /* from here on no connection is added */
-    for (size_t i = 0; i < server.connection_count; i++) {
-        (void)shutdown(server.sockets[i], SHUT_RDWR);
-        (void)pthread_join(server.connections[i], NULL);
-        (void)close(server.sockets[i]);
-    }
-    (void)close(server.listener);
+    connections_end(&server.connections);
     buf_release(&server.last_request);
     return 0;
 }

@@ -8,16 +8,13 @@
 #ifndef LEAD_SMTP_SERVER_H
 #define LEAD_SMTP_SERVER_H
 
-#include <netinet/in.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "lib/base/buf.h"
+#include "tests/unit/connections.h"
 
 #define DROP NULL /* the server closes the connection instead of answering */
 #define HANG ""   /* the server says nothing until the client goes away */
@@ -192,20 +189,13 @@ static inline void *serve(void *context)
 static inline void server_start_scripts(struct server *s, const struct rule *const *scripts,
                                         size_t script_count, const struct rule *rules)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof address;
     *s = (struct server){.scripts = scripts,
                          .script_count = script_count,
                          .rules = rules,
                          .commands = BUF_INIT(RECEIVED_MAX),
                          .lines = BUF_INIT(RECEIVED_MAX),
                          .body = BUF_INIT(RECEIVED_MAX)};
-    s->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_true(s->listener >= 0);
-    assert_int_equal(bind(s->listener, (struct sockaddr *)&address, sizeof address), 0);
-    assert_int_equal(listen(s->listener, 4), 0);
-    assert_int_equal(getsockname(s->listener, (struct sockaddr *)&address, &len), 0);
-    s->port = ntohs(address.sin_port);
+    assert_true(listen_here(&s->listener, &s->port));
     assert_int_equal(pthread_create(&s->thread, NULL, serve, s), 0);
 }
 

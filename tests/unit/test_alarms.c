@@ -12,23 +12,19 @@
 
 #include <cmocka.h>
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <pthread.h>
-#include <sys/socket.h>
-
 #include "lib/base/file.h"
 #include "lib/base/text.h"
 #include "lib/relay/retry.h"
 #include "lib/relay/watch.h"
 #include "lib/store/alarms.h"
 #include "lib/store/store_internal.h"
+#include "tests/unit/connections.h"
 #include "tests/unit/stored.h"
 
 #define MINUTE_MS (60 * 1000LL)
 #define DAY_MS    (24 * 60 * MINUTE_MS)
 
-enum { MAILS_MAX = 256, CONNECTIONS_MAX = 256, NEVER = 1000000 };
+enum { MAILS_MAX = 256, NEVER = 1000000 };
 
 /* --- a mail server ------------------------------------------------------------------------------------------- */
 
@@ -38,17 +34,12 @@ struct mail {
 };
 
 static struct {
-    int listener;
-    unsigned int port;
-    pthread_t thread;
+    struct connections connections;
     pthread_mutex_t mutex; /* of everything below */
-    pthread_t connections[CONNECTIONS_MAX];
-    int sockets[CONNECTIONS_MAX];
-    size_t connection_count;
-    const char *refuses; /* answers a recipient that contains this with 450 */
-    bool drops_at_dot;   /* takes the message and says nothing */
-    bool has_it_already; /* refuses the message as Exchange refuses a Message-ID that it knows */
-    _Atomic bool *stops; /* set when a recipient is refused */
+    const char *refuses;   /* answers a recipient that contains this with 450 */
+    bool drops_at_dot;     /* takes the message and says nothing */
+    bool has_it_already;   /* refuses the message as Exchange refuses a Message-ID that it knows */
+    _Atomic bool *stops;   /* set when a recipient is refused */
     struct mail mails[MAILS_MAX];
     size_t mail_count;
 } server;
@@ -112,22 +103,6 @@ static void *converse(void *argument)
     return NULL;
 }
 
-static void *accept_all(void *argument)
-{
-    for (;;) {
-        int fd = accept(server.listener, NULL, NULL);
-        if (fd < 0)
-            return argument;
-        (void)pthread_mutex_lock(&server.mutex);
-        size_t n = server.connection_count;
-        assert_true(n < CONNECTIONS_MAX);
-        server.sockets[n] = fd;
-        if (pthread_create(&server.connections[n], NULL, converse, &server.sockets[n]) == 0)
-            server.connection_count++;
-        (void)pthread_mutex_unlock(&server.mutex);
-    }
-}
-
 static void forget_mails(void)
 {
     (void)pthread_mutex_lock(&server.mutex);
@@ -137,31 +112,16 @@ static void forget_mails(void)
     (void)pthread_mutex_unlock(&server.mutex);
 }
 
-static int start_server(void)
+static bool start_server(void)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof address;
     memset(&server, 0, sizeof server);
     (void)pthread_mutex_init(&server.mutex, NULL);
-    server.listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (server.listener < 0 || bind(server.listener, (struct sockaddr *)&address, sizeof address) != 0 ||
-        listen(server.listener, 16) != 0 ||
-        getsockname(server.listener, (struct sockaddr *)&address, &len) != 0)
-        return -1;
-    server.port = ntohs(address.sin_port);
-    return pthread_create(&server.thread, NULL, accept_all, NULL);
+    return connections_begin(&server.connections, converse);
 }
 
 static void stop_server(void)
 {
-    (void)shutdown(server.listener, SHUT_RDWR);
-    (void)pthread_join(server.thread, NULL); /* from here on no connection is added */
-    for (size_t i = 0; i < server.connection_count; i++) {
-        (void)shutdown(server.sockets[i], SHUT_RDWR);
-        (void)pthread_join(server.connections[i], NULL);
-        (void)close(server.sockets[i]);
-    }
-    (void)close(server.listener);
+    connections_end(&server.connections);
     forget_mails();
 }
 
@@ -341,8 +301,8 @@ static struct fixture *begin(size_t recipient_count)
     f->recipient_count = recipient_count;
     (void)snprintf(f->directory, sizeof f->directory, "/tmp/leadhook-alarms-XXXXXX");
     assert_non_null(mkdtemp(f->directory));
-    assert_int_equal(start_server(), 0);
-    (void)snprintf(f->url, sizeof f->url, "smtp://127.0.0.1:%u", server.port);
+    assert_true(start_server());
+    (void)snprintf(f->url, sizeof f->url, "smtp://127.0.0.1:%u", server.connections.port);
     for (size_t i = 0; i < 2; i++) {
         struct host *host = &f->hosts[i];
         host->owner = i ? "22222222222222222222222222222222" : "11111111111111111111111111111111";

@@ -38,7 +38,7 @@ static struct http_client *new_client(bool is_plain, const char *ca_file)
 
 static struct http_exchange new_exchange(char url[128], const char *scheme, const char *path)
 {
-    (void)snprintf(url, 128, "%s://127.0.0.1:%u%s", scheme, server.port, path);
+    (void)snprintf(url, 128, "%s://127.0.0.1:%u%s", scheme, server.connections.port, path);
     return (struct http_exchange){.url = url, .headers = no_headers, .answer_max_bytes = 1000};
 }
 
@@ -82,7 +82,7 @@ static void test_request(void **state)
     (void)snprintf(want, sizeof want,
                    "GET /a/../b(PartitionKey='p%%27',RowKey='.')?$top=1 HTTP/1.1\r\nHost: 127.0.0.1:%u\r\n"
                    "User-Agent: leadhook\r\nAccept: application/json\r\nContent-Type: text/x\r\n\r\n",
-                   server.port);
+                   server.connections.port);
     assert_string_equal(server.last_request.data, want);
     http_exchange_release(&get);
 
@@ -94,7 +94,7 @@ static void test_request(void **state)
     (void)snprintf(want, sizeof want,
                    "POST /$batch HTTP/1.1\r\nHost: 127.0.0.1:%u\r\nUser-Agent: leadhook\r\n"
                    "Accept: application/json\r\nContent-Type: text/x\r\nContent-Length: 3\r\n\r\n",
-                   server.port);
+                   server.connections.port);
     assert_int_equal(server.last_request.len, strlen(want) + 3);
     assert_memory_equal(server.last_request.data, want, strlen(want));
     assert_memory_equal(server.last_request.data + strlen(want), "a\0b", 3);
@@ -119,7 +119,7 @@ static void test_request(void **state)
     assert_true(server.last_request.len > large.body.len);
     free(body);
     http_exchange_release(&large);
-    assert_int_equal(server.connection_count, 1); /* kept for all four */
+    assert_int_equal(server.connections.count, 1); /* kept for all four */
     http_client_free(client);
 }
 
@@ -248,7 +248,7 @@ static void test_dead_connections(void **state)
         }
     }
     assert_int_equal(server.requests, 4);
-    assert_int_equal(server.connection_count, 3);
+    assert_int_equal(server.connections.count, 3);
     http_client_free(client);
 }
 
@@ -466,7 +466,7 @@ static void test_parallel(void **state)
     assert_int_equal(server.requests, EXCHANGES + 1);
     assert_int_equal(succeeded, EXCHANGES - 1);
     assert_true(server.open_most <= HTTP_PARALLEL + 1);
-    assert_true(server.connection_count <= HTTP_PARALLEL + 1);
+    assert_true(server.connections.count <= HTTP_PARALLEL + 1);
     http_run(client, list, 0, 0); /* nothing to do */
     http_client_free(client);
 }

@@ -59,7 +59,8 @@ static void set_up(struct fixture *f, const struct step *steps, size_t count)
     struct table_options options = {.table_name = SPAN_LIT("Leads")};
     struct fail why;
     (void)snprintf(connection, sizeof connection,
-                   "AccountName=acct;AccountKey=YmFy;TableEndpoint=http://127.0.0.1:%u/acct", server.port);
+                   "AccountName=acct;AccountKey=YmFy;TableEndpoint=http://127.0.0.1:%u/acct",
+                   server.connections.port);
     options.connection = span_of(connection);
     f->arena = ARENA_INIT(64u << 20);
     assert_int_equal(table_client_new(&options, &f->client, &why), ST_OK);
@@ -384,7 +385,7 @@ static void test_sas(void **state)
     table_client_free(f.client);
     (void)snprintf(connection, sizeof connection,
                    "SharedAccessSignature=?sv=1&sig=s3cr3t%%3D;TableEndpoint=http://127.0.0.1:%u/acct",
-                   server.port);
+                   server.connections.port);
     struct table_options options = {.connection = span_of(connection), .table_name = SPAN_LIT("Leads")};
     assert_int_equal(table_client_new(&options, &f.client, &why), ST_OK);
     assert_int_equal(table_transact(f.client, TABLE_LEADS, f.operations, 2, soon(), &failed, &why), ST_OK);
