@@ -138,6 +138,22 @@ class Bench {
     return this;
   }
 
+  // Azurite behind a proxy that makes faults; gives the settings with which leads are stored there.
+  async startTable() {
+    this.azurite = await startAzurite(this);
+    this.proxy = await startProxy(this, this.azurite.port);
+    return { store: 'table', table_connection_file: this.write('connection', connectionString(this.proxy.port)) };
+  }
+
+  // The settings with which mail goes where maildir() and mails() look.
+  mailHere() { return { mail_url: `maildir:${this.file('Maildir')}`, mail_from: 'leads@example.com', mail_to: 'sales@example.com' }; }
+
+  // The settings of the two, with a spool and alarms.
+  async startTableWithSpool() {
+    return { ...await this.startTable(), spool: this.file('spool.db'), ...this.mailHere(),
+      alarm_to: 'operator@example.com', mail_per_minute: 6000, request_deadline_ms: 2500 };
+  }
+
   async startLeadhook(name = 'leadhook', config = this.config) {
     const log = this.file(`${name}.log`);
     const readies = () => (fs.existsSync(log) ? (fs.readFileSync(log, 'utf8').match(/event=ready/g) || []).length : 0);

@@ -33,11 +33,7 @@ const STORES = {
     },
   },
   table: {
-    async prepare(bench) {
-      bench.azurite = await L.startAzurite(bench);
-      bench.proxy = await L.startProxy(bench, bench.azurite.port);
-      return { store: 'table', table_connection_file: bench.write('connection', L.connectionString(bench.proxy.port)) };
-    },
+    prepare(bench) { return bench.startTable(); },
     async rows(bench) {
       const rows = await Promise.all([TABLE, `${TABLE}Ops`].map((table) => L.rows(bench.azurite.port, table).catch((error) => {
         if (!/TableNotFound/.test(error.message)) throw error;

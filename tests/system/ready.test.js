@@ -29,9 +29,8 @@ test('sqlite: a disk that takes nothing more, and one that does again', async (t
 
 test('table: credentials that may read and not write, a service that is away, one table of two, and all good', async (t) => {
   const bench = new L.Bench(t);
-  const azurite = await L.startAzurite(bench);
-  const proxy = await L.startProxy(bench, azurite.port);
-  bench.configure({ store: 'table', table_connection_file: bench.write('connection', L.connectionString(proxy.port)) });
+  bench.configure(await bench.startTable());
+  const { azurite, proxy } = bench;
   await bench.startNginx();
   await bench.startLeadhook();
   assert.strictEqual(await ready(bench), 200);

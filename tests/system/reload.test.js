@@ -120,13 +120,12 @@ function sas(se) {
 
 test("the table's credentials: every connection goes over to the new ones, under load, and then the old ones may end", async (t) => {
   const bench = new L.Bench(t);
-  const azurite = await L.startAzurite(bench);
-  const proxy = await L.startProxy(bench, azurite.port);
+  const settings = await bench.startTable();
+  const { azurite, proxy } = bench;
   for (const table of ['MarketplaceLeads', 'MarketplaceLeadsOps']) await L.tableClient(azurite.port, table).createTable();
   const endpoint = `TableEndpoint=http://127.0.0.1:${proxy.port}/${L.ACCOUNT}`;
   bench.write('connection', `${endpoint};SharedAccessSignature=${sas('2098-01-01T00:00:00Z')}`);
-  bench.configure({ store: 'table', table_connection_file: bench.file('connection'), mail_url: `maildir:${bench.file('Maildir')}`,
-    mail_from: 'leads@example.com', mail_to: 'sales@example.com', mail_per_minute: 6000, request_deadline_ms: 20000 });
+  bench.configure({ ...settings, ...bench.mailHere(), mail_per_minute: 6000, request_deadline_ms: 20000 });
   await bench.startNginx();
   await bench.startLeadhook();
   const steady = load(bench, 8);
@@ -154,9 +153,8 @@ test("the table's credentials: every connection goes over to the new ones, under
 
 test('keys can be reloaded while the Table service refuses everybody', async (t) => {
   const bench = new L.Bench(t);
-  const azurite = await L.startAzurite(bench);
-  const proxy = await L.startProxy(bench, azurite.port);
-  bench.configure({ store: 'table', table_connection_file: bench.write('connection', L.connectionString(proxy.port)) });
+  bench.configure(await bench.startTable());
+  const { proxy } = bench;
   await bench.startNginx();
   await bench.startLeadhook();
   proxy.fault = () => ({ status: 403, headers: { 'Content-Type': 'application/json' }, body: '{"odata.error":{"code":"AuthorizationFailure","message":{"value":"firewall"}}}' });

@@ -51,8 +51,7 @@ async function assertNothingFailed(bench, steady, restarts) {
 // leadhook without a socket of its own.
 async function benchFor(t) {
   const bench = new L.Bench(t);
-  bench.configure({ listen: null, listen_mode: null, mail_url: `maildir:${bench.file('Maildir')}`, mail_from: 'leads@example.com',
-    mail_to: 'sales@example.com', mail_per_minute: 6000 });
+  bench.configure({ listen: null, listen_mode: null, ...bench.mailHere(), mail_per_minute: 6000 });
   await bench.startNginx();
   return bench;
 }
@@ -258,9 +257,8 @@ test('SIGTERM under load, seen from the socket: whoever could connect is answere
 
 test('SIGTERM while the Table service hangs: what was accepted is answered, 503, and the end comes in time', async (t) => {
   const bench = new L.Bench(t);
-  const azurite = await L.startAzurite(bench);
-  const proxy = await L.startProxy(bench, azurite.port);
-  bench.configure({ store: 'table', table_connection_file: bench.write('connection', L.connectionString(proxy.port)), threads: 4, request_deadline_ms: 2000 });
+  bench.configure({ ...await bench.startTable(), threads: 4, request_deadline_ms: 2000 });
+  const { proxy } = bench;
   await bench.startNginx();
   await bench.startLeadhook();
   assert.strictEqual((await bench.post(L.lead())).code, 200);

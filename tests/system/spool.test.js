@@ -11,11 +11,7 @@ const TABLE = 'MarketplaceLeads';
 // leadhook on Azurite through the proxy, with a spool; the proxy does what `down` says to every request.
 async function setUp(t, settings = {}) {
   const bench = new L.Bench(t);
-  bench.azurite = await L.startAzurite(bench);
-  bench.proxy = await L.startProxy(bench, bench.azurite.port);
-  bench.configure({ store: 'table', table_connection_file: bench.write('connection', L.connectionString(bench.proxy.port)),
-    spool: bench.file('spool.db'), mail_url: `maildir:${bench.file('Maildir')}`, mail_from: 'leads@example.com', mail_to: 'sales@example.com',
-    alarm_to: 'operator@example.com', mail_per_minute: 6000, request_deadline_ms: 2500, ...settings });
+  bench.configure({ ...await bench.startTableWithSpool(), ...settings });
   await bench.startNginx();
   await bench.startLeadhook();
   return bench;

@@ -10,8 +10,7 @@ const { test } = L;
 
 async function setUp(t, settings = {}) {
   const bench = new L.Bench(t);
-  bench.configure({ mail_url: `maildir:${bench.file('Maildir')}`, mail_from: 'Website leads <leads@example.com>', mail_to: 'sales@example.com',
-    mail_per_minute: 6000, ...settings });
+  bench.configure({ ...bench.mailHere(), mail_from: 'Website leads <leads@example.com>', mail_per_minute: 6000, ...settings });
   await bench.startNginx();
   await bench.startLeadhook();
   return bench;

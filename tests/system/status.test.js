@@ -25,18 +25,14 @@ async function status(bench) {
 
 async function sqlite(t, settings = {}) {
   const bench = new L.Bench(t);
-  bench.configure({ mail_url: `maildir:${bench.file('Maildir')}`, mail_from: 'leads@example.com', mail_to: 'sales@example.com', ...settings });
+  bench.configure({ ...bench.mailHere(), ...settings });
   await bench.startNginx();
   return bench;
 }
 
 async function table(t, settings = {}) {
   const bench = new L.Bench(t);
-  bench.azurite = await L.startAzurite(bench);
-  bench.proxy = await L.startProxy(bench, bench.azurite.port);
-  bench.configure({ store: 'table', table_connection_file: bench.write('connection', L.connectionString(bench.proxy.port)),
-    spool: bench.file('spool.db'), mail_url: `maildir:${bench.file('Maildir')}`, mail_from: 'leads@example.com', mail_to: 'sales@example.com',
-    alarm_to: 'operator@example.com', mail_per_minute: 6000, request_deadline_ms: 2500, ...settings });
+  bench.configure({ ...await bench.startTableWithSpool(), ...settings });
   await bench.startNginx();
   return bench;
 }

@@ -11,11 +11,9 @@ const TABLE = 'MarketplaceLeads';
 // leadhook on Azurite through the proxy, with SMTP; the first lead has made tables and directory.
 async function setUp(t, settings = {}) {
   const bench = new L.Bench(t);
-  bench.azurite = await L.startAzurite(bench);
-  bench.proxy = await L.startProxy(bench, bench.azurite.port);
+  const table = await bench.startTable();
   bench.smtp = await L.startSmtp(bench);
-  bench.configure({ store: 'table', table_connection_file: bench.write('connection', L.connectionString(bench.proxy.port)),
-    ...bench.smtp.settings(), ...settings });
+  bench.configure({ ...table, ...bench.smtp.settings(), ...settings });
   await bench.startNginx();
   await bench.startLeadhook();
   assert.strictEqual((await bench.post(L.lead())).code, 200);

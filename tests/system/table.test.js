@@ -9,11 +9,9 @@ const L = require('./lib.js');
 // leadhook on Azurite (through a proxy), with mail over SMTP when given.
 async function setUp(t, settings = {}) {
   const bench = new L.Bench(t);
-  const azurite = await L.startAzurite(bench);
-  const proxy = await L.startProxy(bench, azurite.port);
-  bench.configure({ store: 'table', table_connection_file: bench.write('connection', L.connectionString(proxy.port)), ...settings });
+  bench.configure({ ...await bench.startTable(), ...settings });
   await bench.startNginx();
-  return { bench, azurite, proxy };
+  return { bench, azurite: bench.azurite, proxy: bench.proxy };
 }
 const leadsOf = async (port) => (await L.rows(port, 'MarketplaceLeads')).filter(L.isLead);
 const mailsOf = async (port) => (await L.rows(port, 'MarketplaceLeads')).filter(L.isMail);

@@ -17,8 +17,7 @@ const leadhook = path.join(L.build, 'leadhook');
 async function supervised(t, processes, ...command) {
   const bench = new L.Bench(t);
   const socket = bench.file('fcgi.sock');
-  bench.configure({ listen: null, listen_mode: null, mail_url: `maildir:${bench.file('Maildir')}`, mail_from: 'leads@example.com',
-    mail_to: 'sales@example.com', mail_per_minute: 6000 });
+  bench.configure({ listen: null, listen_mode: null, ...bench.mailHere(), mail_per_minute: 6000 });
   await bench.startNginx();
   const program = new L.Program('supervisor', 'spawn-fcgi', ['-s', socket, '-M', '0666', '-n', '--', ...command, leadhook, '--config', bench.config],
     { log: bench.file('supervisor.log') });
@@ -83,7 +82,7 @@ function tryJson(stdout) {
 
 test('as a CGI program: one request, then the end; the mail waits for leadctl relay', async (t) => {
   const bench = new L.Bench(t);
-  bench.configure({ listen: null, listen_mode: null, mail_url: `maildir:${bench.file('Maildir')}`, mail_from: 'leads@example.com', mail_to: 'sales@example.com' });
+  bench.configure({ listen: null, listen_mode: null, ...bench.mailHere() });
   const body = L.lead();
   const stored = await cgi(bench, F.parameters(L.KEY, body), body);
   assert.deepStrictEqual([stored.status, stored.code, stored.json.status], [0, 200, 'stored'], stored.stderr);
@@ -274,7 +273,7 @@ test('two live keys of one name, and keys of several names', async (t) => {
 
 test('leadctl check: a good set-up of sqlite and Maildir, and of the Table service and SMTP', async (t) => {
   const bench = new L.Bench(t);
-  bench.configure({ mail_url: `maildir:${bench.file('Maildir')}`, mail_from: 'leads@example.com', mail_to: 'sales@example.com' });
+  bench.configure(bench.mailHere());
   const small = await bench.leadctl('check');
   assert.strictEqual(small.status, 0, small.stdout + small.stderr);
   assert.match(small.stdout, /^ok +keys .*\nok +store .*\nok +mail .*\noff +alarms .*\n$/);
