@@ -135,8 +135,7 @@ static void postpone(struct drain *d, struct span name, int64_t most_ms, int ret
     struct postponed *entry = entry_for(d, name);
     entry->tries++;
     int64_t wait_ms = clock_long_wait_ms(backoff_ms(entry->tries, POSTPONED_FIRST_MS, most_ms));
-    int64_t asked_ms = backoff_asked_ms(retry_after_s);
-    entry->due_ms = clock_monotonic_ms() + (wait_ms > asked_ms ? wait_ms : asked_ms);
+    entry->due_ms = clock_monotonic_ms() + backoff_or_asked_ms(wait_ms, retry_after_s);
 }
 
 static void report_lost(struct drain *d, uint64_t lost)

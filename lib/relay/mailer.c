@@ -14,6 +14,7 @@
 #include <time.h>
 
 /* L0 */
+#include "lib/base/backoff.h"
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
 
@@ -407,8 +408,8 @@ static struct mail_verdict transient(struct attempt *a, const struct fail *reaso
     if (retry_is_over(a->mail.tries))
         return parked(a, reason);
     log_attempt(a, LOG_LEVEL_WARNING, "mail-deferred", reason);
-    return verdict_of(a, MAIL_STATE_WAITING, clock_long_wait_ms(retry_wait_ms(a->mail.tries, retry_jitter())),
-                      reason);
+    return verdict_of(a, MAIL_STATE_WAITING,
+                      clock_long_wait_ms(retry_wait_ms(a->mail.tries, backoff_jitter())), reason);
 }
 
 /* Every mail would fail, so the queue rests. */

@@ -1,7 +1,7 @@
 #include "lib/relay/retry.h"
 
 /* L0 */
-#include "lib/base/crypto.h"
+#include "lib/base/backoff.h"
 
 #define MINUTE_MS (60 * 1000LL)
 
@@ -20,17 +20,7 @@ static int64_t wait_min(int32_t failures)
 
 int64_t retry_wait_ms(int32_t failures, uint32_t jitter)
 {
-    int64_t wait_ms = wait_min(failures) * MINUTE_MS;
-    int64_t fifth_ms = wait_ms / 5;
-    return wait_ms - fifth_ms + (int64_t)(jitter % (uint32_t)(2 * fifth_ms + 1));
-}
-
-uint32_t retry_jitter(void)
-{
-    unsigned char bytes[4] = {0};
-    enum status status = crypto_random(bytes, sizeof bytes, NULL);
-    (void)status; /* without randomness there is no jitter */
-    return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3];
+    return backoff_move_ms(wait_min(failures) * MINUTE_MS, jitter);
 }
 
 bool retry_is_over(int32_t failures)

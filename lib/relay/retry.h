@@ -11,11 +11,8 @@
 #include <stdint.h>
 
 /* Milliseconds to wait after so many failures (>= 1): 1, 5, 15, 30 min, 1 h,
- * 2 h, then 4 h each, moved by up to a fifth either way by jitter (any number). */
+ * 2 h, then 4 h each, moved by jitter as in backoff_move_ms. */
 int64_t retry_wait_ms(int32_t failures, uint32_t jitter);
-
-/* A number for it; always the same when there is no randomness. */
-uint32_t retry_jitter(void);
 
 /* No wait of this schedule is longer. */
 #define RETRY_LONGEST_WAIT_MS (288 * 60 * 1000LL)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 /* L0 */
+#include "lib/base/backoff.h"
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
 
@@ -301,7 +302,7 @@ static int64_t count_failures(struct attempt *a, const struct outcomes *outcomes
     }
     if (outcomes->failed && !stopping(a->watch)) { /* what we have broken off is no failure */
         a->alarm.tries++;
-        return clock_long_wait_ms(retry_wait_ms(a->alarm.tries, retry_jitter()));
+        return clock_long_wait_ms(retry_wait_ms(a->alarm.tries, backoff_jitter()));
     }
     return 0;
 }

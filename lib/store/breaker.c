@@ -139,8 +139,7 @@ bool breaker_failed(struct spool *spool, enum breaker_way way, const struct fail
         if (opened || way == BREAKER_PROBE) {
             b.failures += b.failures < INT32_MAX ? 1 : 0;
             int64_t wait_ms = backoff_ms((unsigned int)b.failures, FIRST_MS, MOST_MS);
-            int64_t asked_ms = backoff_asked_ms(why->retry_after_s);
-            b.probe_ms = now + (wait_ms > asked_ms ? wait_ms : asked_ms);
+            b.probe_ms = now + backoff_or_asked_ms(wait_ms, why->retry_after_s);
             b.reason = span_of(why->text);
             opened = change(spool, &v, &b) == ST_OK && opened;
         }
