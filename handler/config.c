@@ -18,6 +18,9 @@
 #include "lib/table/account.h"
 #include "lib/table/client.h"
 
+/* L7 */
+#include "lib/relay/memory.h"
+
 enum kind { KIND_TEXT, KIND_PATH, KIND_SECRET, KIND_NUMBER, KIND_MODE };
 
 struct setting {
@@ -63,7 +66,7 @@ static const struct setting SETTINGS[] = {
     {AT(mail_tls_ca), KIND_PATH, "", "file of the certificate authorities to trust instead of the system's"},
     {AT(mail_tls), KIND_TEXT, "required", "`required`, or `off` for a server on this machine"},
     {AT(mail_hello), KIND_TEXT, "", "name to greet the SMTP server with; absent: the domain of `mail_from`"},
-    {AT(mail_per_minute), KIND_NUMBER, "20", "mails sent in a minute at most", 1, 6000},
+    {AT(mail_per_minute), KIND_NUMBER, "20", "mails sent in a minute at most", 1, MAILS_PER_MINUTE_MAX},
     {AT(notify_detail), KIND_TEXT, "full", "`full`, or `summary` for mails without personal data"},
     {AT(repeat_window_s), KIND_NUMBER, "3600", "seconds in which the same lead again is not mailed again", 0,
      31536000},

@@ -13,7 +13,7 @@
 #include "lib/store/alarms.h"
 #include "lib/store/rows.h"
 
-enum { MAILS_PER_MINUTE_MAX = 6000 };
+enum { MAILS_PER_MINUTE_MAX = 60000 };
 
 struct mail_memory;
 
