@@ -47,7 +47,7 @@ HARNESS   := $(patsubst tests/harness/%.c,$(BUILD)/harness/%,$(filter-out %/prel
              $(patsubst tests/harness/%.c,$(BUILD)/harness/%.so,$(wildcard tests/harness/preload.c))
 
 .DELETE_ON_ERROR:
-.PHONY: all lib units test test-unit test-asan test-tsan fault harness bench analyze format format-check install clean help
+.PHONY: all lib units test test-unit test-asan test-tsan fault harness bench bench-growth profile analyze format format-check install clean help
 
 all: $(BUILD)/leadhook $(BUILD)/leadctl ## build leadhook and leadctl (the default)
 
@@ -109,8 +109,18 @@ fault: ## trials with faults: is a lead lost, a row or a mail there twice?
 	$(Q)$(MAKE) --no-print-directory VARIANT=fault BUILD=build/fault all harness
 	$(Q)BUILD=build/fault node tests/fault/run.js
 
-bench: all harness ## speed and memory as ratios in one run
-	sh tests/bench/run
+# ROUNDS, SECONDS and PARTS go on to them.
+bench: all harness ## speed, memory and start against other programs, as ratios in one run
+	$(Q)sh tests/bench/packages
+	$(Q)PATH=$$PATH:/usr/sbin node tests/bench/run.js
+
+bench-growth: all harness ## speed by connections, processes, latency, offers and leads stored; plots
+	$(Q)sh tests/bench/packages
+	$(Q)PATH=$$PATH:/usr/sbin node tests/bench/growth.js
+
+profile: all harness ## where leadhook's time goes
+	$(Q)sh tests/bench/packages linux-perf strace
+	$(Q)PATH=$$PATH:/usr/sbin node tests/bench/profile.js
 
 analyze: ## static analysis: cppcheck, clang-tidy, gcc -fanalyzer
 	sh tests/analyze

@@ -1,6 +1,7 @@
 -- Load for wrk: every request is another lead with all fields of a marketplace delivery, so none is a repeat.
--- wrk ... -- NAME: NAME makes the addresses of this run differ from those of all others.
--- Ends with a line for tests/bench/run: answers, those not 2xx, socket errors, microseconds, p50 ms, p99 ms.
+-- wrk ... -- NAME OFFERS: NAME makes the addresses of this run differ from those of all others; the leads go round
+-- OFFERS offers.
+-- Ends with a line for load.js: answers, those not 2xx, socket errors, microseconds, p50 ms, p99 ms.
 
 local threads = 0
 
@@ -11,6 +12,7 @@ end
 
 function init(args)
     prefix = args[1] .. "-" .. number .. "-"
+    offers = tonumber(args[2])
     sent = 0
     headers = { ["Content-Type"] = "application/json", ["Connection"] = "keep-alive" }
 end
@@ -19,7 +21,7 @@ function request()
     sent = sent + 1
     local body = '{"UserDetails":{"FirstName":"Ana","LastName":"Test","Email":"' .. prefix .. sent ..
         '@example.com","Phone":"16175550100","Country":"US","Company":"Example","Title":"CTO"},' ..
-        '"LeadSource":"AzureMarketplace-INS|exampleco.example-offer","ActionCode":"INS",' ..
+        '"LeadSource":"AzureMarketplace-INS|exampleco.example-offer-' .. sent % offers .. '","ActionCode":"INS",' ..
         '"OfferTitle":"Example Offer","Description":"note"}'
     return wrk.format("POST", nil, headers, body)
 end
