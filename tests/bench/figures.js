@@ -39,11 +39,11 @@ function printTurns(title, turns) {
   const kinds = Object.keys(turns);
   const values = (kind, name) => turns[kind].map((turn) => turn[name]);
   const hasMail = kinds.some((kind) => turns[kind][0].mailRate !== undefined);
-  const rows = [['', 'leads/s', 'ratio', '(spread)', 'p50 ms', 'p99 ms', 'CPU us', 'RssAnon MB', ...(hasMail ? ['mails/s'] : [])]];
+  const rows = [['', 'leads/s', 'ratio', '(spread)', 'p50 ms', 'p99 ms', 'CPU us', 'others %', 'RssAnon MB', ...(hasMail ? ['mails/s'] : [])]];
   for (const kind of kinds) {
     const ratios = ratio(turns, kind, kinds[0]);
     rows.push([kind, median(values(kind, 'rate')).toFixed(0), median(ratios).toFixed(3), `(${spread(ratios)})`, median(values(kind, 'p50')).toFixed(2),
-      median(values(kind, 'p99')).toFixed(2), median(values(kind, 'cpu')).toFixed(0), (Math.max(...values(kind, 'kib')) / 1024).toFixed(1),
+      median(values(kind, 'p99')).toFixed(2), median(values(kind, 'cpu')).toFixed(0), median(values(kind, 'others')).toFixed(0), (Math.max(...values(kind, 'kib')) / 1024).toFixed(1),
       ...(hasMail ? [median(values(kind, 'mailRate')).toFixed(0)] : [])]);
   }
   console.log(`\n${title}`);

@@ -67,13 +67,15 @@ async function connections() {
   });
 }
 
+// 64 connections under a further condition for each x: on both stores, the table's latency 0 and 20 ms.
+async function onStores(x, conditionOf) {
+  const of = (kind, latency) => line(x, (each) => measure(kind, { connections: 64, latency, ...conditionOf(each) }));
+  return { 'table, 0 ms': await of('table', 0), 'table, 20 ms': await of('table', 20), sqlite: await of('sqlite', 0) };
+}
+
 async function processes() {
   const x = [1, 2, 4, 8];
-  show('processes', 'Leads per second by processes of leadhook, 64 connections', 'processes', x, {
-    'table, 0 ms': await line(x, (each) => measure('table', { connections: 64, processes: each })),
-    'table, 20 ms': await line(x, (each) => measure('table', { connections: 64, processes: each, latency: 20 })),
-    sqlite: await line(x, (each) => measure('sqlite', { connections: 64, processes: each })),
-  });
+  show('processes', 'Leads per second by processes of leadhook, 64 connections', 'processes', x, await onStores(x, (each) => ({ processes: each })));
 }
 
 async function latency() {
@@ -87,11 +89,7 @@ async function latency() {
 
 async function offers() {
   const x = [1, 10, 100, 1000];
-  show('offers', 'Leads per second by offers, 64 connections', 'offers', x, {
-    'table, 0 ms': await line(x, (each) => measure('table', { connections: 64, offers: each })),
-    'table, 20 ms': await line(x, (each) => measure('table', { connections: 64, offers: each, latency: 20 })),
-    sqlite: await line(x, (each) => measure('sqlite', { connections: 64, offers: each })),
-  });
+  show('offers', 'Leads per second by offers, 64 connections', 'offers', x, await onStores(x, (each) => ({ offers: each })));
 }
 
 // The table is filled by leadhook itself, a minute or two of load.

@@ -3,8 +3,10 @@
 'use strict';
 
 const { execFile } = require('node:child_process');
+const os = require('node:os');
 const path = require('node:path');
 const L = require('../system/lib.js');
+const { othersCpuSeconds } = require('./servers.js');
 
 const MEMORY_MS = 100; // between two looks at the memory
 const DRAIN_MS = 300000; // for the mails of a turn
@@ -27,14 +29,16 @@ function wrk(port, { connections, offers = 1 }, seconds) {
   });
 }
 
-// A turn of a competitor: { rate, p50, p99, kib, cpu, mailRate }.  kib: the most private memory seen meanwhile; cpu:
-// microseconds of its processor time per answer; mailRate: mails in a second from the turn's beginning until none waits.
+// A turn of a competitor: { rate, p50, p99, kib, cpu, others, mailRate }.  kib: the most private memory seen meanwhile;
+// cpu: microseconds of its processor time per answer; others: percent of the processors that programs took which have
+// nothing to do with it; mailRate: mails in a second from the turn's beginning until none waits.
 async function turn(competitor, condition, seconds) {
   const count = async (name) => (competitor[name] ? competitor[name]() : 0);
   const rowsBefore = await count('rows');
   const mailsBefore = await count('mails');
   const began = Date.now();
   const cpuBefore = competitor.cpuSeconds();
+  const othersBefore = othersCpuSeconds();
   let kib = 0;
   const look = setInterval(() => { kib = Math.max(kib, competitor.memoryKib()); }, MEMORY_MS);
   let result;
@@ -44,6 +48,7 @@ async function turn(competitor, condition, seconds) {
     clearInterval(look);
   }
   const cpu = (competitor.cpuSeconds() - cpuBefore) / result.answers * 1e6;
+  const others = Math.max(0, (othersCpuSeconds() - othersBefore) / result.seconds / os.cpus().length * 100);
   let mailRate;
   if (competitor.mails) {
     if (competitor.waiting) await L.until('the mails', async () => await competitor.waiting() === 0, DRAIN_MS);
@@ -53,7 +58,7 @@ async function turn(competitor, condition, seconds) {
   }
   const rows = await count('rows') - rowsBefore;
   if (competitor.rows && rows < result.answers) throw new Error(`${competitor.kind}: ${result.answers} leads were answered 2xx, but ${rows} stored`);
-  return { rate: result.answers / result.seconds, p50: result.p50, p99: result.p99, kib, cpu, mailRate };
+  return { rate: result.answers / result.seconds, p50: result.p50, p99: result.p99, kib, cpu, others, mailRate };
 }
 
 module.exports = { turn, wrk };

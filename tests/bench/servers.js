@@ -211,10 +211,16 @@ function sumOver(pid, what) {
 
 // Kilobytes of private memory.
 const rssAnonKib = (pid) => Number(/^RssAnon:\s+(\d+)/m.exec(fs.readFileSync(`/proc/${pid}/status`, 'utf8'))[1]);
-// Seconds of processor time: utime and stime in clock ticks (proc(5)); the name before them may hold spaces.
+// Seconds of processor time of a process and of its children that have ended (proc(5); the name before may hold spaces).
 function cpuSeconds(pid) {
   const fields = fs.readFileSync(`/proc/${pid}/stat`, 'utf8').replace(/^.*\) /, '').split(' ');
-  return (Number(fields[11]) + Number(fields[12])) / CLOCK_TICKS;
+  return fields.slice(11, 15).reduce((sum, ticks) => sum + Number(ticks), 0) / CLOCK_TICKS;
+}
+
+// The same of all programs that this one has not started.
+function othersCpuSeconds() {
+  const fields = /^cpu +(.*)$/m.exec(fs.readFileSync('/proc/stat', 'utf8'))[1].split(' ');
+  return fields.slice(0, 3).reduce((sum, ticks) => sum + Number(ticks), 0) / CLOCK_TICKS - sumOver(process.pid, cpuSeconds);
 }
 
 // Gives { kind, rows, mails, waiting, bench, port, memoryKib, idleKib, cpuSeconds, stop }.
@@ -244,4 +250,4 @@ async function start(kind, condition) {
   }
 }
 
-module.exports = { start, harness, disk };
+module.exports = { start, othersCpuSeconds, harness, disk };

@@ -44,10 +44,11 @@ static void add(struct bytes *to, const void *p, size_t n)
     to->n += n;
 }
 
+/* To the end, or until the room is full but for a NUL. */
 static void read_all(int fd, struct bytes *to)
 {
     ssize_t n;
-    while ((n = read(fd, to->p + to->n, sizeof to->p - to->n)) > 0)
+    while ((n = read(fd, to->p + to->n, sizeof to->p - 1 - to->n)) > 0)
         to->n += (size_t)n;
     if (n < 0)
         die("read");
@@ -71,19 +72,19 @@ static void add_parameter(struct bytes *to, const char *name, const char *value)
     add(to, value, n);
 }
 
-static const char *const METHOD[] = {"REQUEST_METHOD", "POST"};
-static const char *const SCRIPT[] = {"SCRIPT_NAME", "/leads"};
-static const char *const TYPE[] = {"CONTENT_TYPE", "application/json"};
+/* What both kinds of request say of themselves. */
+struct parameter {
+    const char *name;
+    const char *value;
+};
+enum { PARAMETERS = 5 };
 
-static void write_request(struct bytes *to, const char *query, const char *length, const struct bytes *body)
+static void write_request(struct bytes *to, const struct parameter *all, const struct bytes *body)
 {
     static struct bytes parameters;
+    for (size_t i = 0; i < PARAMETERS; i++)
+        add_parameter(&parameters, all[i].name, all[i].value);
     add_record(to, BEGIN, "\0\1\0\0\0\0\0", 8); /* a responder; the connection ends with the request */
-    add_parameter(&parameters, METHOD[0], METHOD[1]);
-    add_parameter(&parameters, SCRIPT[0], SCRIPT[1]);
-    add_parameter(&parameters, TYPE[0], TYPE[1]);
-    add_parameter(&parameters, "QUERY_STRING", query);
-    add_parameter(&parameters, "CONTENT_LENGTH", length);
     add_record(to, PARAMS, parameters.p, parameters.n);
     add_record(to, PARAMS, "", 0);
     add_record(to, STDIN, body->p, body->n);
@@ -197,16 +198,18 @@ int main(int argc, char **argv)
         die("the body is too long");
     char length[32];
     snprintf(length, sizeof length, "%zu", body.n);
+    const struct parameter parameters[PARAMETERS] = {{"REQUEST_METHOD", "POST"},
+                                                     {"SCRIPT_NAME", "/leads"},
+                                                     {"QUERY_STRING", argv[2]},
+                                                     {"CONTENT_TYPE", "application/json"},
+                                                     {"CONTENT_LENGTH", length}};
     double ms;
     if (strcmp(argv[1], "fastcgi") == 0) {
-        write_request(&request, argv[2], length, &body);
+        write_request(&request, parameters, &body);
         ms = serve_fastcgi(&request, &answer, argv + 3);
     } else {
-        setenv(METHOD[0], METHOD[1], 1);
-        setenv(SCRIPT[0], SCRIPT[1], 1);
-        setenv(TYPE[0], TYPE[1], 1);
-        setenv("QUERY_STRING", argv[2], 1);
-        setenv("CONTENT_LENGTH", length, 1);
+        for (size_t i = 0; i < PARAMETERS; i++)
+            setenv(parameters[i].name, parameters[i].value, 1);
         setenv("GATEWAY_INTERFACE", "CGI/1.1", 1);
         ms = serve_cgi(&body, &answer, argv + 3);
     }

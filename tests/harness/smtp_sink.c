@@ -8,7 +8,6 @@
  */
 
 /* System */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <signal.h>
@@ -19,6 +18,8 @@
 #include <strings.h>
 #include <sys/epoll.h>
 #include <unistd.h>
+
+#include "tests/harness/listen.h"
 
 /* A line longer than the room ends its connection; of a message only its end is kept. */
 enum { CONNECTIONS = 1024, EVENTS = 64, ROOM = 16 * 1024 };
@@ -154,22 +155,9 @@ static void accept_all(int poller, int listener)
     }
 }
 
-static int listen_on_any_port(void)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof address;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&address, size) != 0 || listen(fd, 1024) != 0 ||
-        getsockname(fd, (struct sockaddr *)&address, &size) != 0)
-        die("listening socket");
-    printf("listening %u\n", ntohs(address.sin_port));
-    fflush(stdout);
-    return fd;
-}
-
 int main(void)
 {
-    int listener = listen_on_any_port();
+    int listener = listen_on(0);
     int poller = epoll_create1(EPOLL_CLOEXEC);
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
     if (poller < 0 || epoll_ctl(poller, EPOLL_CTL_ADD, listener, &event) != 0)

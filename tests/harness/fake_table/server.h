@@ -3,7 +3,6 @@
 #define FAKE_TABLE_SERVER_H
 
 /* System */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <signal.h>
@@ -21,6 +20,7 @@
 #include "tests/harness/fake_table/answer.h"
 #include "tests/harness/fake_table/request.h"
 #include "tests/harness/fake_table/rules.h"
+#include "tests/harness/listen.h"
 
 enum { CONNECTIONS = 1024 };
 
@@ -390,22 +390,6 @@ static _Noreturn void serve(int listener)
         }
         send_due();
     }
-}
-
-static int listen_on(uint16_t port)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
-    socklen_t size = sizeof address;
-    int on = 1;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
-        bind(fd, (struct sockaddr *)&address, size) != 0 || listen(fd, 1024) != 0 ||
-        getsockname(fd, (struct sockaddr *)&address, &size) != 0)
-        die("listening socket");
-    printf("listening %u\n", ntohs(address.sin_port));
-    fflush(stdout);
-    return fd;
 }
 
 #endif
