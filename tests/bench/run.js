@@ -173,7 +173,7 @@ const PARTS = { direct, mail, slow, latency, azurite, sqlite, start: startUp, mi
 async function main() {
   const chosen = process.env.PARTS ? process.env.PARTS.split(',') : Object.keys(PARTS);
   for (const name of chosen) if (!PARTS[name]) throw new Error(`there is no part '${name}'; there are: ${Object.keys(PARTS).join(' ')}`);
-  fs.rmSync(output, { recursive: true, force: true });
+  fs.rmSync(disk, { recursive: true, force: true }); // of a run that was cut off
   fs.mkdirSync(disk, { recursive: true });
   console.log(`${ROUNDS} rounds of ${SECONDS} s; ratios are to the first line, round by round`);
   for (const name of chosen) await PARTS[name]();
