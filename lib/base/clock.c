@@ -11,11 +11,11 @@ static const char DAYS[7][4] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"}
 static const char MONTHS[12][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
                                    "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
 
-static int64_t now_ms(clockid_t id)
+static int64_t now_us(clockid_t id)
 {
     struct timespec now;
     (void)clock_gettime(id, &now); /* cannot fail for these two clocks */
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
 #ifdef LEADHOOK_TEST_CLOCK
@@ -34,7 +34,7 @@ static int64_t test_number(const char *name, int64_t otherwise)
 
 int64_t clock_wall_ms(void)
 {
-    return now_ms(CLOCK_REALTIME) + test_number("LEADHOOK_TEST_CLOCK_OFFSET_MS", 0);
+    return now_us(CLOCK_REALTIME) / 1000 + test_number("LEADHOOK_TEST_CLOCK_OFFSET_MS", 0);
 }
 
 /* What is added to the wall clock to have the right time. */
@@ -60,7 +60,12 @@ int64_t clock_long_wait_ms(int64_t ms)
 
 int64_t clock_monotonic_ms(void)
 {
-    return now_ms(CLOCK_MONOTONIC);
+    return now_us(CLOCK_MONOTONIC) / 1000;
+}
+
+int64_t clock_monotonic_us(void)
+{
+    return now_us(CLOCK_MONOTONIC);
 }
 
 /* Splits into UTC fields; gives the milliseconds within the second. */

@@ -15,6 +15,7 @@
 
 int64_t clock_wall_ms(void);
 int64_t clock_monotonic_ms(void);
+int64_t clock_monotonic_us(void);
 
 /* The wall clock, put right when the Table service has said that it is wrong by
  * more than CLOCK_TRUSTED_MS: what is signed must be of the last 15 minutes, and

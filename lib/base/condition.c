@@ -14,9 +14,14 @@ void condition_init(pthread_cond_t *condition)
     (void)pthread_condattr_destroy(&monotonic);
 }
 
+bool condition_wait_us(pthread_cond_t *condition, pthread_mutex_t *mutex, int64_t deadline_us)
+{
+    struct timespec until = {.tv_sec = (time_t)(deadline_us / 1000000),
+                             .tv_nsec = (long)(deadline_us % 1000000) * 1000L};
+    return pthread_cond_timedwait(condition, mutex, &until) != ETIMEDOUT;
+}
+
 bool condition_wait(pthread_cond_t *condition, pthread_mutex_t *mutex, int64_t deadline_ms)
 {
-    struct timespec until = {.tv_sec = (time_t)(deadline_ms / 1000),
-                             .tv_nsec = (long)(deadline_ms % 1000) * 1000000L};
-    return pthread_cond_timedwait(condition, mutex, &until) != ETIMEDOUT;
+    return condition_wait_us(condition, mutex, deadline_ms * 1000);
 }

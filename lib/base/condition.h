@@ -14,5 +14,7 @@ void condition_init(pthread_cond_t *condition);
 
 /* pthread_cond_timedwait until clock_monotonic_ms is deadline_ms; false when it has passed. */
 bool condition_wait(pthread_cond_t *condition, pthread_mutex_t *mutex, int64_t deadline_ms);
+/* The same for waits below a millisecond: until clock_monotonic_us is deadline_us. */
+bool condition_wait_us(pthread_cond_t *condition, pthread_mutex_t *mutex, int64_t deadline_us);
 
 #endif

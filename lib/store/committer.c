@@ -1,11 +1,14 @@
 #include "lib/store/committer.h"
 
 /* System */
+#include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* L0 */
 #include "lib/base/clock.h"
@@ -16,10 +19,13 @@
 #include "lib/store/quarantine.h"
 
 enum {
-    CONNECTIONS_TABLE = 4, /* several transactions in flight hide the service's latency */
+    CONNECTIONS_TABLE = 16, /* several transactions in flight hide the service's latency */
     CONNECTIONS_MAX = 16,
     COMMITTER_STACK_BYTES = 256 * 1024,
     SPOOL_RETRY_MS = 1000, /* between attempts to open a spool that cannot be opened */
+    GATHER_US = 400,       /* beside transactions that take long */
+    SHORT_US = 4000,       /* a transaction that is worth waiting for */
+    TOOK_SHARE = 8,        /* of the last one in the average */
     ALARM_WAIT_MS = 2000
 };
 
@@ -27,19 +33,19 @@ enum job_kind { JOB_LEAD, JOB_QUARANTINE, JOB_PROBE };
 /* When a request is no longer worth a try of the table: what is left of its time would only cut off the answer. */
 #define LEAST_OF_DEADLINE 4
 
-enum job_state { JOB_QUEUED, JOB_TAKEN, JOB_DONE };
-
 /* Lives on the stack of the thread that waits for it. */
 struct job {
     struct job *next;
     enum job_kind kind;
-    enum job_state state;
-    int64_t deadline_ms; /* for the store; the spool has WAIT_SPOOL_MS more */
+    bool is_taken;           /* under the committer's mutex */
+    _Atomic bool is_settled; /* as settled says; ThreadSanitizer does not know sem_clockwait */
+    int64_t since_us;        /* monotonic, when it was handed over */
+    int64_t deadline_ms;     /* for the store; the spool has WAIT_SPOOL_MS more */
     struct lead_write *lead;
     const struct quarantined *item;
     enum status status; /* of JOB_QUARANTINE and JOB_PROBE */
     struct fail why;
-    pthread_cond_t settled;
+    sem_t settled; /* and not a condition: its waiter would have to take the mutex once more */
 };
 
 struct connection {
@@ -61,6 +67,11 @@ struct committer {
     pthread_cond_t work;
     struct job *first; /* waiting jobs in order of arrival */
     struct job **last;
+    unsigned int idle;     /* connections that wait for work */
+    unsigned int busy;     /* connections that are working */
+    int64_t took_us;       /* by a transaction, on average */
+    bool is_one_called;    /* one of the idle was woken and has not come yet */
+    bool is_one_gathering; /* one waits for leads to share its transaction */
     bool stopping;
     int64_t flushed_ms; /* when the offers directory was last brought up to date */
     struct connection connections[CONNECTIONS_MAX];
@@ -79,29 +90,57 @@ static void unlink_job(struct committer *c, struct job *job)
         c->last = at;
 }
 
+/* Wakes a connection unless one will look at the queue anyway.  Called with the mutex held. */
+static void call_one(struct committer *c)
+{
+    if (c->idle == 0 || c->is_one_called || c->is_one_gathering)
+        return;
+    c->is_one_called = true;
+    (void)pthread_cond_signal(&c->work);
+}
+
+/* false: until_ms has come. */
+static bool wait_settled(struct job *job, int64_t until_ms)
+{
+    struct timespec until = {.tv_sec = (time_t)(until_ms / 1000),
+                             .tv_nsec = (long)(until_ms % 1000) * 1000000L};
+    while (sem_clockwait(&job->settled, CLOCK_MONOTONIC, &until) != 0) {
+        if (errno != EINTR)
+            return false;
+    }
+    return true;
+}
+
+/* false: somebody has taken it. */
+static bool take_back(struct committer *c, struct job *job)
+{
+    (void)pthread_mutex_lock(&c->mutex);
+    bool is_taken = job->is_taken;
+    if (!is_taken)
+        unlink_job(c, job);
+    (void)pthread_mutex_unlock(&c->mutex);
+    return !is_taken;
+}
+
 /* Hands the job over and waits until it is settled.  false: nobody has taken it in time. */
 static bool hand_over(struct committer *c, struct job *job)
 {
-    job->deadline_ms = clock_monotonic_ms() + c->options.deadline_ms;
-    /* With a spool the time of the store is not yet the end. */
-    int64_t taken_until_ms = job->deadline_ms + (c->options.spool.path ? WAIT_SPOOL_MS : 0);
-    condition_init(&job->settled);
+    job->since_us = clock_monotonic_us();
+    job->deadline_ms = job->since_us / 1000 + c->options.deadline_ms;
+    (void)sem_init(&job->settled, 0, 0); /* does not fail on Linux with these values */
     (void)pthread_mutex_lock(&c->mutex);
     *c->last = job;
     c->last = &job->next;
-    (void)pthread_cond_signal(&c->work);
-    bool in_time = true;
-    while (job->state != JOB_DONE && in_time) {
-        if (job->state == JOB_TAKEN)
-            (void)pthread_cond_wait(&job->settled, &c->mutex); /* the committer's own deadline bounds this */
-        else
-            in_time = condition_wait(&job->settled, &c->mutex, taken_until_ms) || job->state != JOB_QUEUED;
-    }
-    if (!in_time)
-        unlink_job(c, job);
+    call_one(c);
     (void)pthread_mutex_unlock(&c->mutex);
-    (void)pthread_cond_destroy(&job->settled);
-    return in_time;
+    /* With a spool the time of the store is not yet the end. */
+    int64_t until_ms = job->deadline_ms + (c->options.spool.path ? WAIT_SPOOL_MS : 0);
+    if (!wait_settled(job, until_ms) && !take_back(c, job)) {
+        while (sem_wait(&job->settled) != 0)
+            ; /* interrupted; the committer's own deadline bounds this */
+    }
+    (void)sem_destroy(&job->settled);
+    return atomic_load(&job->is_settled);
 }
 
 static enum status too_late(struct fail *why)
@@ -159,7 +198,7 @@ static size_t take(struct committer *c, const struct store *store, struct job **
         if (job != first && (first->kind != JOB_LEAD || !joins(store, first, job)))
             continue;
         unlink_job(c, job);
-        job->state = JOB_TAKEN;
+        job->is_taken = true;
         taken[count++] = job;
     }
     return count;
@@ -423,31 +462,71 @@ static void flush_offers(struct connection *own)
     (void)pthread_mutex_lock(&c->mutex);
 }
 
+/* How long a lead waits for others while a transaction is under way: a transaction costs the processors far more than
+ * one more lead in it.  One that is over soon is waited for; beside longer ones others begin. */
+static int64_t gather_us(const struct committer *c)
+{
+    return c->took_us < SHORT_US ? SHORT_US : GATHER_US;
+}
+
+/* Whether the oldest job is to be worked on now.  A lone lead waits for nobody. */
+static bool is_time(const struct committer *c)
+{
+    return c->busy == 0 || c->stopping || c->first->kind != JOB_LEAD ||
+           clock_monotonic_us() - c->first->since_us >= gather_us(c);
+}
+
+/* Called with the mutex held; gives it up for the time of the work. */
+static void take_and_work(struct connection *own)
+{
+    struct committer *c = own->committer;
+    struct job *jobs[LIMIT_BATCH_OPERATIONS] = {0};
+    size_t count = take(c, own->store, jobs);
+    if (c->first)
+        call_one(c); /* the rest is for another connection */
+    c->busy++;
+    int64_t begun_us = clock_monotonic_us();
+    (void)pthread_mutex_unlock(&c->mutex);
+    work_on(own, jobs, count);
+    for (size_t i = 0; i < count; i++) {
+        atomic_store(&jobs[i]->is_settled, true);
+        (void)sem_post(&jobs[i]->settled); /* from here on the job is gone */
+    }
+    (void)pthread_mutex_lock(&c->mutex);
+    c->busy--;
+    c->took_us += (clock_monotonic_us() - begun_us - c->took_us) / TOOK_SHARE;
+}
+
+/* The same: for the time of the wait. */
+static void wait_for_others(struct committer *c)
+{
+    c->is_one_gathering = true;
+    (void)condition_wait_us(&c->work, &c->mutex, c->first->since_us + gather_us(c));
+    c->is_one_gathering = false;
+}
+
+static void wait_for_work(struct committer *c)
+{
+    c->idle++;
+    (void)condition_wait(&c->work, &c->mutex, clock_monotonic_ms() + clock_long_wait_ms(WAIT_OFFERS_MS));
+    c->idle--;
+    c->is_one_called = false;
+}
+
 static void *run(void *context)
 {
     struct connection *own = context;
     struct committer *c = own->committer;
-    struct job *jobs[LIMIT_BATCH_OPERATIONS];
     (void)pthread_mutex_lock(&c->mutex);
     while (c->first || !c->stopping) {
         if (clock_monotonic_ms() - c->flushed_ms >= clock_long_wait_ms(WAIT_OFFERS_MS))
             flush_offers(own);
-        if (!c->first) {
-            if (!c->stopping)
-                (void)condition_wait(&c->work, &c->mutex,
-                                     clock_monotonic_ms() + clock_long_wait_ms(WAIT_OFFERS_MS));
-            continue;
-        }
-        size_t count = take(c, own->store, jobs);
-        if (c->first)
-            (void)pthread_cond_signal(&c->work); /* the rest is for another connection */
-        (void)pthread_mutex_unlock(&c->mutex);
-        work_on(own, jobs, count);
-        (void)pthread_mutex_lock(&c->mutex);
-        for (size_t i = 0; i < count; i++) {
-            jobs[i]->state = JOB_DONE;
-            (void)pthread_cond_signal(&jobs[i]->settled);
-        }
+        else if (c->first && is_time(c))
+            take_and_work(own);
+        else if (c->first && !c->is_one_gathering)
+            wait_for_others(c);
+        else
+            wait_for_work(c);
     }
     (void)pthread_mutex_unlock(&c->mutex);
     return NULL;
