@@ -86,9 +86,16 @@ void buf_addf(struct buf *b, const char *format, ...)
     va_list args, again;
     va_start(args, format);
     va_copy(again, args);
-    int need = vsnprintf(NULL, 0, format, args);
+    /* Mostly it fits into the room that is there. */
+    char *here = buf_reserve(b, 0);
+    size_t room = here ? b->room - b->len : 0;
+    int need = vsnprintf(here, room, format, args);
     va_end(args);
-    if (need >= 0) {
+    if (here && need >= 0 && (size_t)need < room && (size_t)need <= b->limit - b->len) {
+        b->len += (size_t)need;
+    } else if (need >= 0) {
+        if (here)
+            here[0] = '\0'; /* again, or not at all */
         char *at = buf_reserve(b, (size_t)need);
         if (at) {
             (void)vsnprintf(at, (size_t)need + 1, format, again);

@@ -106,8 +106,28 @@ void clock_iso_time(int64_t wall_ms, char text[CLOCK_TEXT_BYTES])
 {
     struct tm tm;
     int ms = split(wall_ms, &tm);
-    (void)snprintf(text, CLOCK_TEXT_BYTES, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", tm.tm_year + 1900,
-                   tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, ms);
+    /* Six of these are written for a lead: snprintf would take a twentieth of its whole time. */
+    const int year = tm.tm_year + 1900;
+    const struct {
+        int value;
+        size_t digits;
+        char behind;
+    } parts[] = {{year >= 0 && year <= 9999 ? year : 0, 4, '-'},
+                 {tm.tm_mon + 1, 2, '-'},
+                 {tm.tm_mday, 2, 'T'},
+                 {tm.tm_hour, 2, ':'},
+                 {tm.tm_min, 2, ':'},
+                 {tm.tm_sec, 2, '.'},
+                 {ms, 3, 'Z'}};
+    char *at = text;
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        int value = parts[i].value;
+        for (size_t k = parts[i].digits; k > 0; k--, value /= 10)
+            at[k - 1] = (char)('0' + value % 10);
+        at[parts[i].digits] = parts[i].behind;
+        at += parts[i].digits + 1;
+    }
+    *at = '\0';
 }
 
 /* Reads len digits at *at and moves on; false when there are none. */

@@ -36,7 +36,7 @@ enum { CLOCK_TEXT_BYTES = 80 };
 void clock_http_date(int64_t wall_ms, char text[CLOCK_TEXT_BYTES]);
 /* "Sun, 11 Oct 2009 19:52:39 +0000": RFC 5322 3.3. */
 void clock_mail_date(int64_t wall_ms, char text[CLOCK_TEXT_BYTES]);
-/* "2009-10-11T19:52:39.123Z": RFC 3339, Edm.DateTime. */
+/* "2009-10-11T19:52:39.123Z": RFC 3339, Edm.DateTime; the year is 0000 where it has no four digits. */
 void clock_iso_time(int64_t wall_ms, char text[CLOCK_TEXT_BYTES]);
 
 /* Reads the HTTP date or the RFC 3339 form (UTC, up to 7 fraction digits,

@@ -11,11 +11,12 @@
 
 struct json_writer {
     struct buf *out;
-    void *generator;
     enum status error;
+    unsigned int depth; /* open objects within the object */
+    bool is_first;      /* the next member needs no comma */
 };
 
-/* Begins the object.  Every json_begin is followed by one json_end. */
+/* Begins the object. */
 void json_begin(struct json_writer *w, struct buf *out);
 void json_add_text(struct json_writer *w, struct span name, struct span value);
 void json_add_number(struct json_writer *w, struct span name, int64_t value);
@@ -23,7 +24,7 @@ void json_add_bool(struct json_writer *w, struct span name, bool value);
 /* Members that follow are of an object of this name, up to json_close. */
 void json_open(struct json_writer *w, struct span name);
 void json_close(struct json_writer *w);
-/* Ends the object and frees the writer.  ST_INVALID: a text was not UTF-8.
+/* Ends the object.  ST_INVALID: a text was not UTF-8.
  * ST_TOO_LARGE, ST_NOMEM: the buffer's. */
 MUST_CHECK enum status json_end(struct json_writer *w, const char *what, struct fail *why);
 

@@ -1,5 +1,8 @@
 #include "lib/base/text.h"
 
+/* System */
+#include <string.h>
+
 #define REPLACEMENT 0xFFFDu
 
 size_t utf8_decode(struct span s, uint32_t *code)
@@ -41,11 +44,24 @@ size_t utf8_decode(struct span s, uint32_t *code)
     return len;
 }
 
+/* How many bytes at the beginning are ASCII, in whole words: nearly all text that comes is. */
+static size_t ascii_words(struct span s)
+{
+    uint64_t word;
+    size_t at = 0;
+    for (; at + sizeof word <= s.len; at += sizeof word) {
+        memcpy(&word, s.ptr + at, sizeof word);
+        if (word & 0x8080808080808080u)
+            break;
+    }
+    return at;
+}
+
 bool utf8_is_valid(struct span s, size_t *offset)
 {
     uint32_t code;
-    for (size_t at = 0; at < s.len;) {
-        size_t len = utf8_decode(span_from(s, at), &code);
+    for (size_t at = ascii_words(s); at < s.len;) {
+        size_t len = (unsigned char)s.ptr[at] < 0x80 ? 1 : utf8_decode(span_from(s, at), &code);
         if (len == 0) {
             if (offset)
                 *offset = at;
@@ -87,14 +103,16 @@ static size_t units_of_byte(char byte)
 
 size_t utf16_units(struct span s)
 {
-    size_t units = 0;
-    for (size_t i = 0; i < s.len; i++)
+    size_t units = ascii_words(s);
+    for (size_t i = units; i < s.len; i++)
         units += units_of_byte(s.ptr[i]);
     return units;
 }
 
 struct span utf8_cut_units(struct span s, size_t units)
 {
+    if (s.len <= units) /* no character has more units than bytes */
+        return s;
     for (size_t i = 0; i < s.len; i++) {
         size_t more = units_of_byte(s.ptr[i]);
         if (more > units)
@@ -128,7 +146,14 @@ void text_add_line(struct buf *out, struct span s)
 {
     while (s.len) {
         uint32_t code;
-        size_t len = utf8_decode(s, &code);
+        size_t len = 0;
+        while (len < s.len && s.ptr[len] >= ' ' && s.ptr[len] <= '~')
+            len++;
+        buf_add(out, span_cut(s, 0, len));
+        s = span_from(s, len);
+        if (s.len == 0)
+            break;
+        len = utf8_decode(s, &code);
         if (len == 0) {
             len = 1;
             code = REPLACEMENT;

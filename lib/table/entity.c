@@ -99,7 +99,8 @@ bool entity_add_long_binary(struct entity *e, const char *name, struct span valu
 static const struct property *find(const struct entity *e, struct span name)
 {
     for (size_t i = 0; i < e->count; i++) {
-        if (span_eq(e->properties[i].name, name))
+        struct span other = e->properties[i].name;
+        if (other.len == name.len && span_eq(other, name)) /* mostly the length tells */
             return &e->properties[i];
     }
     return NULL;
