@@ -829,7 +829,7 @@ static void test_json_write(void **state)
     struct json_writer w;
     buf_add_text(&out, "before ");
     json_begin(&w, &out);
-    json_add_text(&w, SPAN_LIT("t\""), SPAN_LIT("a\"\\\b\f\n\r\t\x01/\x7F\xC3\xA9\xF0\x9F\x98\x80"));
+    json_add_text(&w, SPAN_LIT("t\""), SPAN_LIT("a\"\\\b\f\n\r\t\x01\x1F/\x7F\xC3\xA9\xF0\x9F\x98\x80"));
     json_add_text(&w, SPAN_LIT("blank"), (struct span){0});
     json_add_number(&w, SPAN_LIT("n"), INT64_MIN);
     json_add_bool(&w, SPAN_LIT("b"), true);
@@ -838,7 +838,7 @@ static void test_json_write(void **state)
     same(
         "written", buf_span(&out),
         SPAN_LIT(
-            "before {\"t\\\"\":\"a\\\"\\\\\\b\\f\\n\\r\\t\\u0001/\x7F\xC3\xA9\xF0\x9F\x98\x80\",\"blank\":\"\","
+            "before {\"t\\\"\":\"a\\\"\\\\\\b\\f\\n\\r\\t\\u0001\\u001F/\x7F\xC3\xA9\xF0\x9F\x98\x80\",\"blank\":\"\","
             "\"n\":-9223372036854775808,\"b\":true,\"last\":false}"));
     buf_release(&out);
 }
