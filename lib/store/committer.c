@@ -19,11 +19,11 @@
 #include "lib/store/quarantine.h"
 
 enum {
-    CONNECTIONS_TABLE = 16, /* several transactions in flight hide the service's latency */
+    CONNECTIONS_TABLE = 16, /* many transactions in flight hide the service's latency */
     CONNECTIONS_MAX = 16,
     COMMITTER_STACK_BYTES = 256 * 1024,
     SPOOL_RETRY_MS = 1000, /* between attempts to open a spool that cannot be opened */
-    GATHER_US = 400,       /* beside transactions that take long */
+    GATHER_US = 200,       /* beside transactions that take long */
     SHORT_US = 4000,       /* a transaction that is worth waiting for */
     TOOK_SHARE = 8,        /* of the last one in the average */
     ALARM_WAIT_MS = 2000
@@ -454,6 +454,8 @@ static void flush_offers(struct connection *own)
 {
     struct committer *c = own->committer;
     c->flushed_ms = clock_monotonic_ms();
+    if (c->first)
+        call_one(c); /* what waits shall not wait for this */
     (void)pthread_mutex_unlock(&c->mutex);
     /* Only the directory's times are late then; the next flush tries again. */
     enum status status =
@@ -463,10 +465,11 @@ static void flush_offers(struct connection *own)
 }
 
 /* How long a lead waits for others while a transaction is under way: a transaction costs the processors far more than
- * one more lead in it.  One that is over soon is waited for; beside longer ones others begin. */
+ * one more lead in it.  One that is over soon is waited for, also when it takes twice its usual time; beside longer
+ * ones others begin. */
 static int64_t gather_us(const struct committer *c)
 {
-    return c->took_us < SHORT_US ? SHORT_US : GATHER_US;
+    return c->took_us < SHORT_US ? 2 * c->took_us : GATHER_US;
 }
 
 /* Whether the oldest job is to be worked on now.  A lone lead waits for nobody. */

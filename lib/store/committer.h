@@ -3,7 +3,8 @@
  * Each committer thread owns one connection to the store.  It sends whatever
  * waits (with the Table service: for the same partition as the oldest lead) as
  * one transaction, so a lone lead waits for nobody and a crowd shares round
- * trips and fsyncs.
+ * trips and fsyncs.  While a transaction is under way a lead waits a moment
+ * (8 ms at most, and only beside short ones) for others to join it.
  *
  * With a spool, what the store has not taken within deadline_ms, or what comes
  * while the breaker is open, goes there.
@@ -27,7 +28,7 @@ struct committer_options {
     void *context;
     struct lead_rules rules;    /* borrowed until committer_free */
     int64_t deadline_ms;        /* for one piece of work, from the moment it is handed over */
-    unsigned int connections;   /* 0: one for a store that joins partitions, else four */
+    unsigned int connections;   /* 0: one for a store that joins partitions, else sixteen */
     struct spool_options spool; /* path NULL: none */
     unsigned int quarantine_per_day;
     bool raises_alarms; /* somebody is mailed about them */
