@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 /* L0 */
@@ -36,6 +37,7 @@ enum {
     HINTS_SUSPICIOUS = 8, /* the kernel queues about ten datagrams: with so many, some may have been lost */
     OFFERS_WAIT_MS = 30000,
     SETTLE_MS = 5000,               /* at the stop, to record what was sent */
+    MAILER_NICE = 10,               /* a tenth of a request thread's share where both want the processor */
     RELAY_STACK_BYTES = 1024 * 1024 /* libcurl and OpenSSL run on it */
 };
 #define RECENT_MS (6 * CLOCK_DAY_MS)
@@ -197,9 +199,16 @@ static enum status mail(struct relay *r, struct store *store, struct mailer *mai
     return ST_OK;
 }
 
+/* The sender waits for an answer and nobody for a mail: on Linux a thread has a priority of its own. */
+static void yield_to_requests(void)
+{
+    (void)setpriority(PRIO_PROCESS, 0, MAILER_NICE); /* where it may not be changed, all are alike */
+}
+
 static enum status serve_mails(struct relay *r, struct fail *why)
 {
     struct store *store = NULL;
+    yield_to_requests();
     struct mailer *mailer = NULL;
     enum status status = r->options.open(r->options.context, &store, why);
     if (status == ST_OK)
