@@ -3,6 +3,8 @@
 /* System */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -16,7 +18,26 @@
 #include "lib/base/buf.h"
 #include "lib/base/file.h"
 
-enum { LOCK_LIST_BYTES = 1024 * 1024, LOCK_LINE_BYTES = 256 };
+enum { LOCK_LIST_BYTES = 1024 * 1024, LOCK_LINE_BYTES = 256, MARKS = 64 };
+
+/* Where this process is the relay itself: which hints have been sent and not yet taken, each at the place that its
+ * hash gives it.  0: none.  Where two fall into one place, the later one stands there and the earlier one's partition
+ * may be sent again. */
+static _Atomic uint64_t marks[MARKS];
+static _Atomic uint64_t own_path; /* the hash of the path that this process listens at; 0: at none */
+
+/* FNV-1a, going on from `hash`. */
+static uint64_t hash_text(uint64_t hash, const char *text)
+{
+    for (; *text; text++)
+        hash = (hash ^ (unsigned char)*text) * 0x100000001B3u;
+    return hash;
+}
+
+static uint64_t hash_of_path(const char *path)
+{
+    return hash_text(0xCBF29CE484222325u, path);
+}
 
 static bool address_of(const char *path, struct sockaddr_un *address)
 {
@@ -65,12 +86,18 @@ enum status relay_socket_claim(const char *path, struct relay_socket *socket_out
         relay_socket_release(&s);
         return status;
     }
+    for (size_t i = 0; i < MARKS; i++)
+        atomic_store(&marks[i], 0);
+    s.path_hash = hash_of_path(path);
+    atomic_store(&own_path, s.path_hash);
     *socket_out = s;
     return ST_OK;
 }
 
 void relay_socket_release(struct relay_socket *socket_out)
 {
+    if (socket_out->path_hash && socket_out->path_hash == atomic_load(&own_path))
+        atomic_store(&own_path, 0);
     /* The file stays: the next holder of the lock replaces it, and a hint to nobody is not an error. */
     if (socket_out->fd >= 0)
         (void)close(socket_out->fd);
@@ -138,6 +165,9 @@ bool relay_socket_take(const struct relay_socket *socket_out, char partition[LIM
     if (got < 0)
         return false;
     partition[got] = '\0';
+    /* Before the caller looks: what is stored from here on is a reason for another hint. */
+    uint64_t mark = hash_text(socket_out->path_hash, partition);
+    (void)atomic_compare_exchange_strong(&marks[mark % MARKS], &mark, 0);
     return true;
 }
 
@@ -147,12 +177,26 @@ enum status relay_hint_open(int *fd, struct fail *why)
     return *fd >= 0 ? ST_OK : fail_set(why, ST_IO, errno, "cannot make a socket for hints");
 }
 
-void relay_hint(int fd, const char *path, const char *partition)
+static bool send_hint(int fd, const char *path, const char *partition)
 {
     struct sockaddr_un address;
-    if (!address_of(path, &address))
-        return;
-    ssize_t sent = sendto(fd, partition, strlen(partition), MSG_DONTWAIT | MSG_NOSIGNAL,
-                          (const struct sockaddr *)&address, sizeof address);
-    (void)sent; /* a lost hint only delays the mail until the next pass */
+    return address_of(path, &address) && sendto(fd, partition, strlen(partition), MSG_DONTWAIT | MSG_NOSIGNAL,
+                                                (const struct sockaddr *)&address, sizeof address) >= 0;
+}
+
+void relay_hint(int fd, const char *path, const char *partition)
+{
+    uint64_t path_hash = hash_of_path(path);
+    _Atomic uint64_t *place = NULL;
+    if (path_hash == atomic_load(&own_path)) {
+        uint64_t mark = hash_text(path_hash, partition);
+        place = &marks[mark % MARKS];
+        if (atomic_exchange(place, mark) == mark)
+            return;
+    }
+    /* A lost hint only delays the mail until the next pass. */
+    if (!send_hint(fd, path, partition) && place) {
+        atomic_store(place, 0);
+        (void)send_hint(fd, path, partition); /* for those that have found the mark meanwhile */
+    }
 }

@@ -7,6 +7,8 @@
 #ifndef LEAD_RELAY_SOCKET_H
 #define LEAD_RELAY_SOCKET_H
 
+#include <stdint.h>
+
 #include "lib/base/limits.h"
 #include "lib/base/span.h"
 #include "lib/base/status.h"
@@ -14,9 +16,10 @@
 struct relay_socket {
     int lock_fd;
     int fd;
+    uint64_t path_hash; /* 0: closed */
 };
 
-#define RELAY_SOCKET_CLOSED ((struct relay_socket){-1, -1})
+#define RELAY_SOCKET_CLOSED ((struct relay_socket){-1, -1, 0})
 
 /* Becomes the relay.  ST_EXISTS: another process is.  ST_IO: the files cannot be made. */
 MUST_CHECK enum status relay_socket_claim(const char *path, struct relay_socket *socket, struct fail *why);
@@ -32,7 +35,8 @@ bool relay_socket_take(const struct relay_socket *socket, char partition[LIMIT_P
 /* Where hints are sent from; one per thread or shared. */
 MUST_CHECK enum status relay_hint_open(int *fd, struct fail *why);
 
-/* Sends a hint and never waits; without a listener or with a full queue nothing happens. */
+/* Sends a hint and never waits; without a listener or with a full queue nothing
+ * happens, nor where the relay is this process and has the same hint yet to take. */
 void relay_hint(int fd, const char *path, const char *partition);
 
 #endif

@@ -381,7 +381,19 @@ static void test_hints(void **state)
     assert_string_equal(partition, "contoso.app");
     assert_false(relay_socket_take(&listener, partition));
     for (int i = 0; i < 100; i++)
-        relay_hint(fd, f->socket, "many"); /* a full queue does not block */
+        relay_hint(fd, f->socket, "contoso.app"); /* the same again, while the first waits */
+    assert_true(relay_socket_take(&listener, partition));
+    assert_false(relay_socket_take(&listener, partition));
+    for (int i = 0; i < 100; i++) {
+        char name[16];
+        (void)snprintf(name, sizeof name, "many.%d", i);
+        relay_hint(fd, f->socket, name); /* a full queue does not block */
+    }
+    while (relay_socket_take(&listener, partition))
+        ;
+    relay_hint(fd, f->socket, "many.99"); /* the one that was lost is not taken for one that waits */
+    assert_true(relay_socket_take(&listener, partition));
+    assert_string_equal(partition, "many.99");
     relay_socket_release(&listener);
     assert_int_equal(close(fd), 0);
 }
