@@ -102,6 +102,22 @@ void mailer_resume(struct mailer *mailer)
     mail_memory_resume(mailer->memory);
 }
 
+/* How long the rate limit and a pause keep the next mail. */
+static int64_t rest_ms(struct mailer *m)
+{
+    if (mail_has_new_password(m->transport))
+        mail_memory_resume(m->memory); /* the pause may have been for the old one */
+    return mail_memory_wait_ms(m->memory, m->options.per_minute);
+}
+
+bool mailer_rests(struct mailer *mailer)
+{
+    int64_t wait_ms = rest_ms(mailer);
+    if (wait_ms > 0)
+        note_due(mailer, wait_ms);
+    return wait_ms > 0;
+}
+
 /* --- telling people ------------------------------------------------------------------------------------------ */
 
 static void log_attempt(const struct attempt *a, enum log_level level, const char *event,
@@ -282,9 +298,9 @@ static enum status put_back(struct attempt *a, const struct mail_verdict *v, str
     a->mail.next_ms = store_now_ms(m->store) + v->wait_ms;
     a->mail.error = span_of(v->error);
     enum status status = change(a, v->state, span_empty(), why);
-    int64_t rest_ms = mail_memory_wait_ms(m->memory, m->options.per_minute);
+    int64_t wait_ms = mail_memory_wait_ms(m->memory, m->options.per_minute);
     if (status == ST_OK && v->state == MAIL_STATE_WAITING)
-        note_due(m, v->wait_ms > rest_ms ? v->wait_ms : rest_ms);
+        note_due(m, v->wait_ms > wait_ms ? v->wait_ms : wait_ms);
     return status;
 }
 
@@ -568,9 +584,7 @@ static enum status work_on(struct mailer *m, const struct entity *row, bool *kee
         return ST_OK; /* one strange row must not stop the others */
     }
     if (status == ST_OK && is_ready(&a)) {
-        if (mail_has_new_password(m->transport))
-            mail_memory_resume(m->memory); /* the pause may have been for the old one */
-        int64_t wait_ms = mail_memory_wait_ms(m->memory, m->options.per_minute);
+        int64_t wait_ms = rest_ms(m);
         if (a.mail.state == MAIL_STATE_SENDING) {
             status = take_over_sending(&a, why);
         } else if (wait_ms > 0) {

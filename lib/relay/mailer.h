@@ -66,6 +66,10 @@ MUST_CHECK enum status mailer_settle(struct mailer *mailer, int64_t deadline_ms,
 /* Forgets a pause after configuration errors: somebody says that they are put right. */
 void mailer_resume(struct mailer *mailer);
 
+/* Whether the rate limit or a pause lets no mail go out now; then something is due
+ * when that is over.  A pass would find out, too, but reads rows for it. */
+bool mailer_rests(struct mailer *mailer);
+
 /* Milliseconds until something that was seen to wait is due (rate limit and
  * pauses included), since mailer_forget_due; INT64_MAX when nothing waits. */
 int64_t mailer_due_in_ms(const struct mailer *mailer);

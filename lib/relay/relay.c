@@ -149,7 +149,8 @@ struct asked {
     bool all;    /* a blank one: a person has put something right */
 };
 
-/* Works through the partitions that hints name. */
+/* Works through the partitions that hints name; while no mail may go out only the queue is emptied, and the pass
+ * that is due then finds what they speak of. */
 static enum status pass_hints(struct mailer *mailer, const struct relay_socket *socket, struct asked *asked,
                               struct fail *why)
 {
@@ -162,11 +163,14 @@ static enum status pass_hints(struct mailer *mailer, const struct relay_socket *
         count += same == count ? 1 : 0;
         taken++;
     }
-    *asked = (struct asked){.recent = taken >= HINTS_SUSPICIOUS};
+    *asked = (struct asked){0};
     for (size_t i = 0; i < count; i++)
         asked->all = asked->all || names[i][0] == '\0';
     if (asked->all)
         mailer_resume(mailer);
+    if (count == 0 || mailer_rests(mailer))
+        return ST_OK;
+    asked->recent = taken >= HINTS_SUSPICIOUS;
     enum status status = ST_OK;
     for (size_t i = 0; i < count && status == ST_OK; i++) {
         if (names[i][0] != '\0')
