@@ -13,15 +13,17 @@
 #include "tests/harness/fake_table/entity.h"
 #include "tests/harness/fake_table/stamp.h"
 
-enum { TABLES = 16, TABLE_NAME_BYTES = 63, LEVELS = 20 };
+enum { TABLES = 16, TABLE_NAME_BYTES = 63, LEVELS = 20, PARTITIONS = 4096 };
 static const size_t STORE_BYTES = (size_t)4 * 1024 * 1024 * 1024; /* all rows; then 503 */
 
+/* What a search looks at stands together at the end: with many rows its time is that of the memory. */
 struct row {
     uint64_t ticks;
-    struct key key;
     struct text packed; /* the properties, see row_make */
     size_t bytes;
     int height;
+    struct key key;
+    uint64_t begin[2]; /* of the RowKey, see begin_of */
     struct row *next[];
 };
 
@@ -61,12 +63,62 @@ static int key_compare(struct key a, struct key b)
     return order ? order : compare(a.row, b.row);
 }
 
+/* The partition keys that there have been, each once, so that rows of one partition are seen to be by the address. */
+static struct text partitions[PARTITIONS];
+static size_t partition_count;
+
+/* The one that is kept, or, with too many of them, the text as it came. */
+static struct text partition_kept(struct text partition)
+{
+    uint64_t hash = 0xCBF29CE484222325u; /* FNV-1a */
+    for (size_t i = 0; i < partition.n; i++)
+        hash = (hash ^ (unsigned char)partition.p[i]) * 0x100000001B3u;
+    size_t place = hash % PARTITIONS;
+    while (partitions[place].p && !same(partitions[place], partition))
+        place = (place + 1) % PARTITIONS;
+    if (!partitions[place].p && partition_count < PARTITIONS / 2) {
+        char *copy = malloc(partition.n + 1);
+        if (!copy)
+            die("memory");
+        memcpy(copy, partition.p, partition.n);
+        partitions[place] = (struct text){copy, partition.n};
+        partition_count++;
+    }
+    return partitions[place].p ? partitions[place] : partition;
+}
+
+/* The first sixteen bytes as numbers that compare as the text does. */
+static void begin_of(struct text t, uint64_t begin[2])
+{
+    begin[0] = begin[1] = 0;
+    for (size_t i = 0; i < 16 && i < t.n; i++)
+        begin[i / 8] |= (uint64_t)(unsigned char)t.p[i] << (56 - 8 * (i % 8));
+}
+
+/* Whether the row comes before the key, whose partition is kept. */
+static bool is_before(const struct row *row, struct key key, const uint64_t begin[2])
+{
+    if (row->key.partition.p != key.partition.p) {
+        int order = compare(row->key.partition, key.partition);
+        if (order)
+            return order < 0;
+    }
+    for (size_t i = 0; i < 2; i++) {
+        if (row->begin[i] != begin[i])
+            return row->begin[i] < begin[i];
+    }
+    return compare(row->key.row, key.row) < 0;
+}
+
 /* The first row at or behind the key; links, unless NULL, gets the pointers that lead there. */
 static struct row *row_seek(struct table *t, struct key key, struct row ***links)
 {
     struct row **next = t->first;
+    uint64_t begin[2];
+    key.partition = partition_kept(key.partition);
+    begin_of(key.row, begin);
     for (int level = LEVELS - 1; level >= 0; level--) {
-        while (next[level] && key_compare(next[level]->key, key) < 0)
+        while (next[level] && is_before(next[level], key, begin))
             next = next[level]->next;
         if (links)
             links[level] = &next[level];
@@ -152,8 +204,12 @@ static struct row *row_new(struct key key, size_t packed, uint64_t ticks)
     store_bytes += bytes;
     char *p = (char *)row + head;
     *row = (struct row){.ticks = ticks, .bytes = bytes, .height = height};
-    row->key.partition = (struct text){p, key.partition.n};
-    p = put(p, key.partition);
+    begin_of(key.row, row->begin);
+    row->key.partition = partition_kept(key.partition);
+    if (row->key.partition.p == key.partition.p) { /* not kept */
+        row->key.partition.p = p;
+        p = put(p, key.partition);
+    }
     row->key.row = (struct text){p, key.row.n};
     p = put(p, key.row);
     row->packed = (struct text){p, packed};
