@@ -178,10 +178,11 @@ static enum status reread(struct attempt *a, const char *select, struct fail *wh
     return read_mail(a, found, why);
 }
 
-static enum status read_lead(struct attempt *a, const char *select, struct fail *why)
+/* What is needed of the lead to record the mail. */
+static enum status read_lead(struct attempt *a, struct fail *why)
 {
     return store_get_many(a->mailer->store, TABLE_LEADS, a->row.partition_key, &a->mail.lead_row_key, 1,
-                          select, store_deadline(a->mailer), &a->arena, &a->lead_row, why);
+                          COLUMNS_OF_TOUCH, store_deadline(a->mailer), &a->arena, &a->lead_row, why);
 }
 
 /* Reads the lead's mails: this one anew, with its etag, and whether there are others. */
@@ -263,7 +264,7 @@ static enum status record_sent(struct attempt *a, struct fail *why)
     enum status status = ST_OK;
     for (int round = 0; round < ROUNDS_MAX; round++) {
         if (!a->has_looked) {
-            status = read_lead(a, COLUMNS_OF_TOUCH, why);
+            status = read_lead(a, why);
             if (status == ST_OK)
                 status = look(a, why);
             if (status == ST_NOT_FOUND)
@@ -477,15 +478,15 @@ static enum status prepare(struct attempt *a, bool *is_stored, struct fail *why)
         *is_stored = a->message.len > 0;
     }
     if (status == ST_OK)
-        status = read_lead(a, *is_stored ? COLUMNS_OF_TOUCH : NULL, why);
+        status = *is_stored
+                     ? read_lead(a, why)
+                     : notification_write(&a->message, a->mailer->store, a->row.partition_key, &a->mail,
+                                          &a->mailer->options.from, a->mailer->options.detail,
+                                          store_deadline(a->mailer), &a->arena, &a->lead_row, why);
     if (status == ST_OK && !a->lead_row) { /* erased: nobody is told of it any more */
         status = delete_row(a, why);
         return status == ST_OK ? fail_set(why, ST_NOT_FOUND, 0, "the lead was erased") : status;
     }
-    if (status == ST_OK && !*is_stored)
-        status =
-            notification_write(&a->message, a->mailer->store, a->lead_row, &a->mail, &a->mailer->options.from,
-                               a->mailer->options.detail, store_deadline(a->mailer), why);
     return status;
 }
 

@@ -6,11 +6,15 @@
 #include "lib/store/rows.h"
 #include "lib/store/store.h"
 
-/* Appends the message for the recipient of `mail`.  lead_row has all columns.
- * Statuses: the store's for reading the person's other leads in this offer; else
- * those of mail_compose, and ST_INVALID for a row without a recipient number. */
-MUST_CHECK enum status notification_write(struct buf *out, struct store *store, const struct entity *lead_row,
+/* Appends the message for the recipient of `mail`, a mail of the partition.  Its
+ * lead and the person's other leads in this offer are read at once, as they have
+ * neighbouring keys.  *lead_row gets the lead's keys, etag and DeliveryId, in the
+ * arena; NULL when the lead was erased, and then nothing is appended.
+ * Statuses: the store's for reading; else those of mail_compose, and ST_INVALID
+ * for a row without a recipient number. */
+MUST_CHECK enum status notification_write(struct buf *out, struct store *store, struct span partition_key,
                                           const struct mail_row *mail, const struct mail_address *from,
-                                          enum mail_detail detail, int64_t deadline_ms, struct fail *why);
+                                          enum mail_detail detail, int64_t deadline_ms, struct arena *arena,
+                                          struct entity **lead_row, struct fail *why);
 
 #endif

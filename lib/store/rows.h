@@ -21,6 +21,12 @@
 #define COLUMNS_OF_REPEAT                                                                                    \
     "PartitionKey,RowKey,Timestamp,Deliveries,DeliveryId,LastDeliveryId,ReceivedTime,LastReceivedTime"
 
+/* What lead_of_row and row_deliveries read: all but the raw body and what is made from the other columns. */
+#define COLUMNS_OF_LEAD                                                                                      \
+    COLUMNS_OF_REPEAT ",FirstName,LastName,Email,Phone,Country,Company,Title,LeadSource,ActionCode,"         \
+                      "OfferDisplayName,Description,ProductId,Source,Action,PublisherId,OfferId,Campaign,"   \
+                      "IsTest,DoNotContact,PersonalDataWithheld"
+
 /* One request's lead on its way into the store. */
 struct delivery {
     const struct lead *lead;

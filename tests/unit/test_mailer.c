@@ -355,14 +355,14 @@ static void erase_lead(struct world *w)
 
 /* --- the cost ------------------------------------------------------------------------------------------- */
 
-/* List, lead, history, claim, look, mark, record. */
-static void test_seven_operations(void **state)
+/* List, lead and history, claim, look, mark, record. */
+static void test_six_operations(void **state)
 {
     (void)state;
     struct world *w = begin_world(NULL, 0, NULL);
     deliver(w, '1', clock_wall_ms(), 1);
     assert_int_equal(pass(&w->us), ST_OK);
-    assert_int_equal(w->us.store.calls, 7);
+    assert_int_equal(w->us.store.calls, 6);
     assert_int_equal(sent_by_us(w), 1);
     assert_true(is_notified(w));
     end_world(w);
@@ -454,7 +454,7 @@ static void test_recorded_at_the_stop(void **state)
     struct world *w = begin_world(NULL, 0, NULL);
     struct fail why;
     deliver(w, '1', clock_wall_ms(), 1);
-    w->us.store.fail_at = 6; /* the record */
+    w->us.store.fail_at = 5; /* the record */
     w->us.store.fails_with = ST_AGAIN;
     w->us.store.fails_on = true;
     assert_int_equal(pass(&w->us), ST_AGAIN);
@@ -476,7 +476,7 @@ static void test_memory_outlives_the_mailer(void **state)
     (void)state;
     struct world *w = begin_world(NULL, 0, NULL);
     deliver(w, '1', clock_wall_ms(), 1);
-    w->us.store.fail_at = 6;
+    w->us.store.fail_at = 5;
     w->us.store.fails_with = ST_UNKNOWN;
     assert_int_equal(pass(&w->us), ST_UNKNOWN);
     assert_int_equal(mail(w).state, MAIL_STATE_SENDING);
@@ -494,7 +494,7 @@ static void test_record_refused_for_good(void **state)
     (void)state;
     struct world *w = begin_world(NULL, 0, NULL);
     deliver(w, '1', clock_wall_ms(), 2);
-    w->us.store.fail_at = 6;
+    w->us.store.fail_at = 5;
     w->us.store.fails_with = ST_REFUSED;
     w->us.store.fails_on = false;
     assert_int_equal(pass(&w->us), ST_OK); /* the lead's part is left out */
@@ -525,7 +525,7 @@ static void test_history_too_large(void **state)
     for (size_t i = 0; i < COUNT(statuses); i++) {
         struct world *w = begin_world(NULL, 0, NULL);
         deliver(w, '1', clock_wall_ms(), 1);
-        w->us.store.fail_at = 2; /* the history */
+        w->us.store.fail_at = 1; /* the lead and the history */
         w->us.store.fails_with = statuses[i];
         assert_int_equal(pass(&w->us), ST_OK);
         assert_int_equal(sent_by_us(w), 1);
@@ -673,7 +673,7 @@ static void theirs_is_left_alone(struct world *w, size_t at)
 {
     struct page page = mails(w);
     struct mail_row row;
-    if (at > 5) /* the mark was made: it is sent, and recorded whatever they do */
+    if (at > 4) /* the mark was made: it is sent, and recorded whatever they do */
         return;
     assert_int_equal(page.count, 1);
     assert_int_equal(mail_of_row(&page.rows[0], &row, NULL), ST_OK);
@@ -743,7 +743,7 @@ static void test_ambiguous_once(void **state)
 static void nothing_is_left(struct world *w, size_t at)
 {
     recover(&w->us);
-    if (leads(w) != 0 && at < 7)
+    if (leads(w) != 0 && at < 6)
         fail_msg("at %zu: the lead is back", at);
     assert_int_equal(mails(w).count, 0);
     assert_true(sent_by_us(w) <= 1);
@@ -784,12 +784,12 @@ static void comes_back(struct world *w)
 static void marked_with_the_last(struct world *w, size_t at)
 {
     size_t waiting = mails(w).count;
-    if (waiting > 0 && at < 7 && is_notified(w))
+    if (waiting > 0 && at < 6 && is_notified(w))
         fail_msg("at %zu: marked although %zu mails wait", at, waiting);
     recover(&w->us);
     assert_int_equal(mails(w).count, 0);
     assert_true(is_notified(w));
-    assert_true(at >= 7 || sent_by_us(w) == 2);
+    assert_true(at >= 6 || sent_by_us(w) == 2);
 }
 
 static void test_comes_back_meanwhile(void **state)
@@ -947,7 +947,7 @@ static void test_tried_for_five_days(void **state)
 static void test_store_down_uses_up_nothing(void **state)
 {
     (void)state;
-    for (size_t at = 0; at < 6; at++) { /* up to the mark */
+    for (size_t at = 0; at < 5; at++) { /* up to the mark */
         struct world *w = begin_world(NULL, 0, NULL);
         deliver(w, '1', clock_wall_ms(), 1);
         w->us.store.fails_with = ST_AGAIN;
@@ -1137,7 +1137,7 @@ static void test_alarms(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_seven_operations),
+        cmocka_unit_test(test_six_operations),
         cmocka_unit_test(test_store_fails_anywhere),
         cmocka_unit_test(test_killed_anywhere),
         cmocka_unit_test(test_recorded_at_the_stop),
