@@ -26,7 +26,7 @@
 #include "lib/relay/retry.h"
 
 enum {
-    PAGE_ROWS = 100,
+    PAGE_ROWS = 50,                   /* read as one; their memory counts */
     STORE_WAIT_MS = 30000,            /* for one operation of the mailer: the service's own limit */
     STORE_WAIT_AT_THE_STOP_MS = 5000, /* several attempts fit into the time to stop */
     ALARM_WAIT_MS = 10000,

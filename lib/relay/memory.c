@@ -12,10 +12,12 @@
 
 enum { UNRECORDED_MAX = 64 }; /* each is a mail of which the store refuses the record and nothing else */
 #define MINUTE_MS (60 * 1000LL)
+/* Sends are counted by steps: a time for each of the most that a minute may have would be half a megabyte. */
+enum { STEP_MS = 100, STEPS = (int)(MINUTE_MS / STEP_MS) + 1 };
 
 struct mail_memory {
-    int64_t sent_ms[MAILS_PER_MINUTE_MAX]; /* monotonic times of the last sends, a ring; 0: none */
-    size_t sent_next;
+    uint16_t sent[STEPS]; /* in each step, a ring: that of monotonic time t is at t / STEP_MS % STEPS */
+    int64_t last_step;    /* the last one with a send; 0: none */
     int32_t configuration_errors; /* in a row */
     int64_t paused_until_ms;      /* monotonic */
     struct alarm_days alarm_days;
@@ -34,11 +36,22 @@ void mail_memory_free(struct mail_memory *memory)
     free(memory);
 }
 
+/* The end of the step with the per_minute-th send, counted back from the last one; 0: there is none. */
+static int64_t first_of_minute_ms(const struct mail_memory *memory, unsigned int per_minute)
+{
+    unsigned int sent = 0;
+    for (int64_t step = memory->last_step; step > 0 && step > memory->last_step - STEPS; step--) {
+        sent += memory->sent[step % STEPS];
+        if (sent >= per_minute)
+            return (step + 1) * STEP_MS;
+    }
+    return 0;
+}
+
 int64_t mail_memory_wait_ms(const struct mail_memory *memory, unsigned int per_minute)
 {
     int64_t now = clock_monotonic_ms();
-    size_t first = (memory->sent_next + MAILS_PER_MINUTE_MAX - per_minute) % MAILS_PER_MINUTE_MAX;
-    int64_t first_ms = memory->sent_ms[first];
+    int64_t first_ms = first_of_minute_ms(memory, per_minute);
     int64_t wait = first_ms ? first_ms + clock_long_wait_ms(MINUTE_MS) - now : 0;
     if (memory->paused_until_ms - now > wait)
         wait = memory->paused_until_ms - now;
@@ -47,8 +60,12 @@ int64_t mail_memory_wait_ms(const struct mail_memory *memory, unsigned int per_m
 
 void mail_memory_note_send(struct mail_memory *memory)
 {
-    memory->sent_ms[memory->sent_next] = clock_monotonic_ms();
-    memory->sent_next = (memory->sent_next + 1) % MAILS_PER_MINUTE_MAX;
+    int64_t step = clock_monotonic_ms() / STEP_MS;
+    int64_t from = memory->last_step > step - STEPS ? memory->last_step : step - STEPS;
+    for (int64_t i = from + 1; i <= step; i++)
+        memory->sent[i % STEPS] = 0;
+    memory->sent[step % STEPS]++;
+    memory->last_step = step;
 }
 
 int64_t mail_memory_pause(struct mail_memory *memory)
