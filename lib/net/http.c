@@ -83,9 +83,10 @@ void http_exchange_release(struct http_exchange *exchange)
 
 static size_t on_body(char *bytes, size_t size, size_t count, void *user)
 {
-    struct http_exchange *exchange = user;
-    buf_add(&exchange->answer, (struct span){bytes, size * count});
-    return exchange->answer.error == ST_OK ? size * count : 0; /* fewer than given: libcurl gives up */
+    const struct slot *slot = user;
+    struct buf *answer = &slot->exchange->answer;
+    buf_add(answer, (struct span){bytes, size * count});
+    return answer->error == ST_OK ? size * count : 0; /* fewer than given: libcurl gives up */
 }
 
 static size_t on_header(char *bytes, size_t size, size_t count, void *user)
@@ -121,16 +122,14 @@ static bool add_lines(struct slot *slot)
     return added;
 }
 
-/* Every option, for every transfer: nothing is inherited by accident.  Gives 0 when all were taken. */
-static unsigned int set_options(const struct http_client *client, struct slot *slot, int64_t left_ms)
+/* What is the same for every transfer of a slot: libcurl copies texts and compiles lists each time it is told.  Gives 0
+ * when all were taken. */
+static unsigned int set_options(const struct http_client *client, struct slot *slot)
 {
     CURL *easy = slot->easy;
-    struct http_exchange *exchange = slot->exchange;
     const char *protocol = client->is_plain ? "http" : "https";
-    long connect_ms = (long)(left_ms < WAIT_CONNECT_MS ? left_ms : WAIT_CONNECT_MS);
     unsigned int bad = 0;
 
-    curl_easy_reset(easy);
     bad |= curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, protocol);
     bad |= curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, protocol);
     bad |= curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
@@ -151,18 +150,27 @@ static unsigned int set_options(const struct http_client *client, struct slot *s
     }
 
     bad |= curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-    bad |= curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, connect_ms);
-    bad |= curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)left_ms);
     /* libcurl 7.88.1 waits for a hung resolver thread when a transfer times out unless told to leave it. */
     bad |= curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
 
     bad |= curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, slot->error);
     bad |= curl_easy_setopt(easy, CURLOPT_PRIVATE, slot);
     bad |= curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
-    bad |= curl_easy_setopt(easy, CURLOPT_WRITEDATA, exchange);
+    bad |= curl_easy_setopt(easy, CURLOPT_WRITEDATA, slot);
     bad |= curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
     bad |= curl_easy_setopt(easy, CURLOPT_HEADERDATA, slot);
+    return bad;
+}
 
+/* What differs, all of it each time: nothing is inherited from the transfer before. */
+static unsigned int set_transfer(struct slot *slot, int64_t left_ms)
+{
+    CURL *easy = slot->easy;
+    const struct http_exchange *exchange = slot->exchange;
+    long connect_ms = (long)(left_ms < WAIT_CONNECT_MS ? left_ms : WAIT_CONNECT_MS);
+    unsigned int bad = 0;
+    bad |= curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, connect_ms);
+    bad |= curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)left_ms);
     bad |= curl_easy_setopt(easy, CURLOPT_URL, exchange->url);
     bad |= curl_easy_setopt(easy, CURLOPT_HTTPHEADER, slot->lines);
     if (exchange->body.ptr) {
@@ -173,6 +181,19 @@ static unsigned int set_options(const struct http_client *client, struct slot *s
         bad |= curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
     }
     return bad;
+}
+
+/* false: no memory for the handle. */
+static bool make_handle(const struct http_client *client, struct slot *slot)
+{
+    if (slot->easy)
+        return true;
+    slot->easy = curl_easy_init();
+    if (slot->easy && set_options(client, slot) == 0)
+        return true;
+    curl_easy_cleanup(slot->easy);
+    slot->easy = NULL;
+    return false;
 }
 
 static void slot_clear(struct slot *slot)
@@ -197,9 +218,7 @@ static bool start(struct http_client *client, struct slot *slot, struct http_exc
     slot->exchange = exchange;
     slot->error[0] = '\0';
     slot->has_header = false;
-    if (!slot->easy)
-        slot->easy = curl_easy_init();
-    if (slot->easy && add_lines(slot) && set_options(client, slot, left_ms) == 0 &&
+    if (make_handle(client, slot) && add_lines(slot) && set_transfer(slot, left_ms) == 0 &&
         curl_multi_add_handle(client->multi, slot->easy) == CURLM_OK)
         return true;
     exchange->status = fail_set(&exchange->why, ST_NOMEM, 0, "no memory to send a request");
