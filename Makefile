@@ -32,7 +32,7 @@ LINK_tsan     = -fsanitize=thread -pie
 PACKAGES  = libcurl yajl libcrypto sqlite3
 CFLAGS    = $(STANDARD) $(WARNINGS) $(FLAGS_$(VARIANT)) -pthread $(shell pkg-config --cflags $(PACKAGES)) \
             -include lib/base/banned.h
-LDLIBS    = $(LINK_$(VARIANT)) -pthread -lfcgi $(shell pkg-config --libs $(PACKAGES))
+LDLIBS    = $(LINK_$(VARIANT)) -pthread $(shell pkg-config --libs $(PACKAGES))
 
 LIB_SRC   := $(foreach dir,$(LIB_DIRS),$(wildcard $(dir)/*.c))
 HOOK_SRC  := $(wildcard handler/*.c)
@@ -79,7 +79,7 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(call OBJ,$(filter-out handler/ctl/main.c,
 $(BUILD)/harness/%: tests/harness/%.c Makefile
 	@mkdir -p $(@D)
 	@echo CC $<
-	$(Q)$(CC) $(filter-out -include lib/base/banned.h,$(CFLAGS)) -o $@ $< $(LDLIBS)
+	$(Q)$(CC) $(filter-out -include lib/base/banned.h,$(CFLAGS)) -o $@ $< $(LDLIBS) -lfcgi
 
 # Plain in every variant: checked versions of libc's functions and sanitizers would be in its way.
 $(BUILD)/harness/%.so: tests/harness/%.c Makefile

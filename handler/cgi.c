@@ -3,11 +3,16 @@
 /* System */
 #include <errno.h>
 #include <poll.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 /* L0 */
 #include "lib/base/clock.h"
+
+/* Ours */
+#include "handler/listener.h"
+#include "handler/reply.h"
 
 enum { CGI_READ_MS = 30000 }; /* for the whole body: the web server has it already */
 
@@ -16,10 +21,10 @@ bool cgi_is_request(void)
     return getenv("REQUEST_METHOD") != NULL && !listener_is_inherited();
 }
 
-static const char *variable(const void *from, const char *name)
+static struct span variable(const void *from, const char *name)
 {
     (void)from;
-    return getenv(name);
+    return span_of(getenv(name));
 }
 
 static enum status read_body(size_t max, struct buf *body, struct request *request, struct fail *why)
@@ -59,6 +64,11 @@ static enum status write_all(struct span text, struct fail *why)
     return ST_OK;
 }
 
+static void on_answered(void *whose)
+{
+    (void)sem_post(whose);
+}
+
 enum status cgi_serve(const struct request_handler *handler, struct metrics *metrics, size_t body_max_bytes,
                       struct fail *why)
 {
@@ -77,7 +87,12 @@ enum status cgi_serve(const struct request_handler *handler, struct metrics *met
         status = fail_set(why, ST_NOMEM, 0, "no memory for a request");
         goto out;
     }
-    handler->handle(context, &request, &reply);
+    sem_t answered;
+    (void)sem_init(&answered, 0, 0); /* does not fail on Linux with these values */
+    handler->handle(context, &request, &reply, on_answered, &answered);
+    while (sem_wait(&answered) != 0)
+        ; /* interrupted; whoever answers has a deadline */
+    (void)sem_destroy(&answered);
     metrics_add(metrics, metric_of_code(reply.code), 1);
     reply_write(&out, &reply);
     status = buf_status(&out, "the answer", why);

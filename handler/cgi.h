@@ -2,7 +2,9 @@
 #ifndef LEAD_CGI_H
 #define LEAD_CGI_H
 
-#include "handler/fastcgi.h"
+#include "handler/metrics.h"
+#include "handler/request.h"
+#include "lib/base/status.h"
 
 /* Whether the process was started as a CGI program. */
 bool cgi_is_request(void);

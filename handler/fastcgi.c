@@ -1,335 +1,468 @@
-/* libfcgi 2.4.2 is used with one FCGX_Request per thread and gets connections
- * that were accepted here: FCGX_Accept_r would accept and read the parameters in
- * one call, where nobody can bound the wait for a peer that does not go on, nor
- * end it at the stop.  What libfcgi does not notice is checked here: a request
- * that was cut off is delivered like a whole one, and a short body looks like
- * success.
+/* A connection has one owner at a time, who alone looks at it: the event thread while bytes are to be read or could not
+ * be written at once; the handler from the moment it gets the request; whichever thread calls on_answered then, which
+ * writes the answer.  So nothing of a connection is locked.  Its descriptor is in the epoll set only when there is
+ * something to wait for, for one event each time: mostly the request is there when the connection is accepted, and the
+ * socket takes the answer whole.
  */
 #include "handler/fastcgi.h"
 
 /* System */
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <sys/time.h>
-#include <time.h>
 #include <unistd.h>
-
-/* Libraries */
-#include <fcgiapp.h>
 
 /* L0 */
 #include "lib/base/clock.h"
 #include "lib/base/condition.h"
 #include "lib/base/log.h"
 
+/* Ours */
+#include "handler/exchange.h"
+
 enum {
     THREAD_STACK_BYTES = 256 * 1024,
-    ACCEPT_PAUSE_MS = 100, /* when the process is out of descriptors or memory */
-    STOP_LOOK_MS = 250     /* how often a stop looks for peers that hang */
+    READ_BYTES = 64 * 1024,
+    EVENTS = 64,  /* taken at once */
+    TICK_MS = 100 /* how often times are looked at while there are requests */
 };
 
-struct worker {
+enum phase {
+    PHASE_FREE,
+    PHASE_READING, /* the event thread's */
+    PHASE_HANDLED, /* somebody else's */
+    PHASE_WRITING  /* the event thread's again */
+};
+
+struct connection {
     struct fastcgi *fastcgi;
+    struct connection *next_free;
     void *context; /* the handler's */
-    FCGX_Request fcgx;
-    int reading_fd;           /* the connection whose request is not whole yet, or -1; under lock */
-    int64_t reading_since_ms; /* monotonic; under lock */
-    pthread_t thread;
+    _Atomic enum phase phase;
+    int fd;
+    bool is_in_set;      /* of epoll's descriptors */
+    int64_t accepted_ms; /* monotonic */
+    int64_t moved_ms;    /* since when the peer has neither sent nor taken anything */
+    struct exchange exchange;
+    struct request request;
+    struct reply reply;
+    size_t written; /* of what is to be written */
 };
 
 struct fastcgi {
     struct fastcgi_options options;
+    int epoll_fd;
+    int wake_fd; /* an eventfd: there is a free connection again, or it is time to stop */
+    pthread_t thread;
     _Atomic bool stop;
+
+    /* The event thread's. */
+    bool is_listening; /* the listener is in the epoll set */
+    bool is_refused;   /* accept has failed, and that was logged */
+    bool is_drained;   /* after the stop: there is nothing more to accept */
+    int64_t now_ms;
+    int64_t ticked_ms;
+    char *bytes; /* what was just read, READ_BYTES */
+
     pthread_mutex_t lock;
+    struct connection *free;
+    size_t in_use;
+    bool is_full; /* the event thread wants to be told of a free connection */
+    bool has_ended;
     pthread_cond_t ended;
-    size_t running; /* threads; under lock */
-    size_t count;   /* threads to join */
-    struct worker workers[];
+    size_t count;
+    struct connection connections[];
 };
 
-/* --- one request ---------------------------------------------------------------------------------------- */
+/* --- connections --------------------------------------------------------------------------------------------- */
 
-static const char *parameter(const void *from, const char *name)
+static void wake(const struct fastcgi *f)
 {
-    const FCGX_Request *fcgx = from;
-    return FCGX_GetParam(name, fcgx->envp);
+    (void)eventfd_write(f->wake_fd, 1); /* does not fail before 2^64 - 1 of them */
 }
 
-/* Reads the body as CONTENT_LENGTH announces it; what comes behind that is not looked at (RFC 3875 4.2).
- * false: it is shorter. */
-static bool read_body(FCGX_Request *fcgx, size_t max, struct buf *body, struct request *request)
+/* NULL: there are as many as there may be. */
+static struct connection *take_free(struct fastcgi *f)
 {
-    size_t len;
-    request->body_state = request_body_length(span_of(parameter(fcgx, "CONTENT_LENGTH")), max, &len);
-    buf_reset(body);
-    char *to = buf_reserve(body, len);
-    if (!to)
-        return false;
-    size_t got = 0;
-    while (got < len) {
-        int n = FCGX_GetStr(to + got, (int)(len - got), fcgx->in);
-        if (n <= 0)
-            break;
-        got += (size_t)n;
+    (void)pthread_mutex_lock(&f->lock);
+    struct connection *c = f->free;
+    if (c) {
+        f->free = c->next_free;
+        f->in_use++;
     }
-    buf_advance(body, got);
-    request->body = buf_span(body);
-    return got == len;
+    f->is_full = !c;
+    (void)pthread_mutex_unlock(&f->lock);
+    return c;
 }
 
-/* false: the request is not whole and nobody may act on it. */
-static bool read_request(FCGX_Request *fcgx, size_t body_max, struct buf *body, struct request *request)
+static void give_back(struct connection *c)
 {
-    request_fill(request, parameter, fcgx);
-    /* The error last: it tells of parameters and of a body that were cut off. */
-    return parameter(fcgx, "REQUEST_METHOD") && parameter(fcgx, "SCRIPT_NAME") &&
-           read_body(fcgx, body_max, body, request) && FCGX_GetError(fcgx->in) == 0;
+    struct fastcgi *f = c->fastcgi;
+    exchange_reset(&c->exchange);
+    atomic_store(&c->phase, PHASE_FREE);
+    (void)pthread_mutex_lock(&f->lock);
+    c->next_free = f->free;
+    f->free = c;
+    f->in_use--;
+    bool is_awaited = f->is_full || (f->in_use == 0 && atomic_load(&f->stop));
+    f->is_full = false;
+    (void)pthread_mutex_unlock(&f->lock);
+    if (is_awaited)
+        wake(f);
 }
 
-/* The streams are closed here, and not flushed before: answer and end of the request go out with one write. */
-static bool write_reply(FCGX_Request *fcgx, const struct reply *reply, struct buf *out)
+static void drop(struct connection *c)
 {
-    buf_reset(out);
-    reply_write(out, reply);
-    bool is_written =
-        out->error == ST_OK && FCGX_PutStr(out->data, (int)out->len, fcgx->out) == (int)out->len;
-    (void)FCGX_FClose(fcgx->err); /* before the other, which ends the request */
-    (void)FCGX_FClose(fcgx->out);
-    return is_written && FCGX_GetError(fcgx->out) == 0;
+    (void)close(c->fd); /* which takes it out of the epoll set */
+    give_back(c);
 }
 
-/* Instead of FCGX_Finish_r, which shuts the connection down and then waits for the peer to close it: two more turns of
- * the processor for each request.  What it does that for is data that the peer has sent and nobody has read: with such
- * data there, close would make an error of the answer. */
-static void end_request(FCGX_Request *fcgx, int fd)
+/* The request will not be served.  Nothing may be stored, and there is nobody to answer. */
+static void cut_off(struct connection *c)
 {
-    char rest[1024];
-    while (recv(fd, rest, sizeof rest, MSG_DONTWAIT) == (ssize_t)sizeof rest)
-        ;
-    FCGX_Free(fcgx, 0);
-    fcgx->ipcFd = -1;
-    (void)close(fd);
+    if (c->exchange.has_request)
+        metrics_add(c->fastcgi->options.metrics, METRIC_REQUESTS_CUT_OFF, 1);
+    drop(c);
 }
 
-/* --- threads -------------------------------------------------------------------------------------------- */
-
-static void pause_ms(long ms)
+/* The connection is the event thread's when the event comes, and is not to be touched before.  false: no memory. */
+static bool wait_for(struct connection *c, uint32_t event, enum phase phase)
 {
-    struct timespec wait = {.tv_nsec = ms * 1000000L};
-    (void)nanosleep(&wait, NULL);
+    struct epoll_event wanted = {.events = event | EPOLLONESHOT, .data.ptr = c};
+    int how = c->is_in_set ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+    c->is_in_set = true;
+    c->moved_ms = clock_monotonic_ms();
+    atomic_store(&c->phase, phase);
+    /* Under the lock, so that the event thread goes on only when this one is through with the descriptor. */
+    (void)pthread_mutex_lock(&c->fastcgi->lock);
+    bool is_done = epoll_ctl(c->fastcgi->epoll_fd, how, c->fd, &wanted) == 0;
+    (void)pthread_mutex_unlock(&c->fastcgi->lock);
+    return is_done;
 }
 
-/* Waits for a connection.  -1: time to end. */
-static int accept_one(struct fastcgi *f)
+/* --- writing ------------------------------------------------------------------------------------------------- */
+
+enum written { WRITTEN_ALL, WRITTEN_PART, WRITTEN_NEVER };
+
+static enum written write_out(struct connection *c)
 {
-    bool told = false;
-    for (;;) {
-        /* Our own socket drains what was queued before the stop; an inherited one is left to the others. */
-        if (atomic_load(&f->stop) && !f->options.listener->is_own)
-            return -1;
-        int fd = accept4(f->options.listener->fd, NULL, NULL, SOCK_CLOEXEC);
-        if (fd >= 0)
-            return fd;
-        if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED)
+    struct span rest = span_from(buf_span(&c->exchange.out), c->written);
+    if (c->exchange.out.error != ST_OK)
+        return WRITTEN_NEVER;
+    while (rest.len > 0) {
+        ssize_t put = send(c->fd, rest.ptr, rest.len, MSG_NOSIGNAL);
+        if (put < 0 && errno == EINTR)
             continue;
-        if (atomic_load(&f->stop))
-            return -1;
-        /* Out of descriptors or memory, mostly: others may give some back. */
-        if (!told)
-            log_event(LOG_LEVEL_ERROR, "accept-failed", "errno=%d", errno);
-        told = true;
-        pause_ms(ACCEPT_PAUSE_MS);
+        if (put < 0)
+            return errno == EAGAIN ? WRITTEN_PART : WRITTEN_NEVER;
+        rest = span_from(rest, (size_t)put);
+        c->written += (size_t)put;
     }
+    return WRITTEN_ALL;
 }
 
-/* From here on a stop may break the reading off.  It needs a descriptor of its own for that: libfcgi closes
- * the other one when it likes, and its number may be a new connection's then. */
-static void begin_reading(struct worker *worker, int fd)
+/* The last of a connection: its answer has left, or never will. */
+static void finish(struct connection *c, bool is_written)
 {
-    struct fastcgi *f = worker->fastcgi;
-    int own = fcntl(fd, F_DUPFD_CLOEXEC, 0); /* without one a peer that hangs has its whole time */
-    (void)pthread_mutex_lock(&f->lock);
-    worker->reading_fd = own;
-    worker->reading_since_ms = clock_monotonic_ms();
-    (void)pthread_mutex_unlock(&f->lock);
+    struct fastcgi *f = c->fastcgi;
+    bool is_answer = c->reply.code != 0;
+    if (is_answer && !is_written)
+        metrics_add(f->options.metrics, METRIC_REPLIES_LOST, 1);
+    (void)close(c->fd);
+    if (is_answer) {
+        reply_reset(&c->reply); /* nobody's answer stays for the next one */
+        f->options.handler->after(c->context);
+    }
+    give_back(c);
 }
 
-static void end_reading(struct worker *worker)
+static void write_last(struct connection *c)
 {
-    struct fastcgi *f = worker->fastcgi;
-    (void)pthread_mutex_lock(&f->lock);
-    if (worker->reading_fd >= 0)
-        (void)close(worker->reading_fd);
-    worker->reading_fd = -1;
-    (void)pthread_mutex_unlock(&f->lock);
+    enum written written = write_out(c);
+    if (written != WRITTEN_PART || !wait_for(c, EPOLLOUT, PHASE_WRITING))
+        finish(c, written == WRITTEN_ALL);
 }
 
-/* Gives the connection to libfcgi, which reads the request up to its body. */
-static bool begin_request(struct worker *worker, int fd)
+/* In any thread. */
+static void on_answered(void *whose)
 {
-    FCGX_Request *fcgx = &worker->fcgx;
-    struct timeval wait = {.tv_sec = WAIT_PEER_MS / 1000};
-    /* None of these calls fails on a socket that was just accepted. */
-    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
-    (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait);
-    /* With a connection in place FCGX_Accept_r does not accept; "keep" is what saves it from being closed as
-     * that of a request before.  Where the reading fails libfcgi closes it and would wait for another one, but
-     * its own listening socket is none. */
-    fcgx->ipcFd = fd;
-    fcgx->keepConnection = 1;
-    return FCGX_Accept_r(fcgx) == 0;
+    struct connection *c = whose;
+    metrics_add(c->fastcgi->options.metrics, metric_of_code(c->reply.code), 1);
+    exchange_answer(&c->exchange, &c->reply);
+    write_last(c);
 }
 
-static void serve_one(struct worker *worker, int fd, struct reply *reply, struct buf *body, struct buf *out)
+/* --- reading ------------------------------------------------------------------------------------------------- */
+
+static void handle(struct connection *c)
 {
-    const struct fastcgi_options *options = &worker->fastcgi->options;
-    FCGX_Request *fcgx = &worker->fcgx;
-    struct request request;
-    begin_reading(worker, fd);
-    bool has_begun = begin_request(worker, fd);
-    bool is_whole = has_begun && read_request(fcgx, options->body_max_bytes, body, &request);
-    end_reading(worker);
-    if (!has_begun)
-        return; /* nobody knows that it was to be one */
-    if (!is_whole) {
-        metrics_add(options->metrics, METRIC_REQUESTS_CUT_OFF, 1);
-        /* Nothing may be stored, and there is nobody to answer.  Finish would report success to the peer. */
-        FCGX_Free(fcgx, 1);
+    const struct request_handler *handler = c->fastcgi->options.handler;
+    exchange_request(&c->exchange, &c->request);
+    atomic_store(&c->phase, PHASE_HANDLED);
+    handler->handle(c->context, &c->request, &c->reply, on_answered, c);
+}
+
+/* Goes on with what has arrived.  false: the connection is not the event thread's any more. */
+static bool take(struct connection *c, size_t len)
+{
+    switch (exchange_take(&c->exchange, (struct span){c->fastcgi->bytes, len})) {
+    case EXCHANGE_READING:
+        if (write_out(c) !=
+            WRITTEN_NEVER) /* answers to management records; what is left goes with the next */
+            return true;
+        cut_off(c);
+        break;
+    case EXCHANGE_WHOLE:
+        handle(c);
+        break;
+    case EXCHANGE_OVER:
+        write_last(c);
+        break;
+    case EXCHANGE_BROKEN:
+        cut_off(c);
+        break;
+    }
+    return false;
+}
+
+static void read_some(struct connection *c)
+{
+    struct fastcgi *f = c->fastcgi;
+    ssize_t got;
+    do {
+        got = recv(c->fd, f->bytes, READ_BYTES, 0);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0 && errno == EAGAIN)
+            break;
+        if (got <= 0) {
+            cut_off(c);
+            return;
+        }
+        if (!take(c, (size_t)got))
+            return;
+    } while (got == READ_BYTES);
+    if (!wait_for(c, EPOLLIN, PHASE_READING))
+        cut_off(c);
+}
+
+/* --- accepting ----------------------------------------------------------------------------------------------- */
+
+/* Whether the listener is looked at. */
+static void set_listening(struct fastcgi *f, bool is_wanted)
+{
+    struct epoll_event wanted = {.events = EPOLLIN, .data.ptr = f};
+    if (is_wanted != f->is_listening && epoll_ctl(f->epoll_fd, is_wanted ? EPOLL_CTL_ADD : EPOLL_CTL_DEL,
+                                                  f->options.listener->fd, &wanted) == 0)
+        f->is_listening = is_wanted;
+}
+
+static void begin(struct connection *c, int fd)
+{
+    c->fd = fd;
+    c->is_in_set = false;
+    c->written = 0;
+    c->accepted_ms = c->fastcgi->now_ms;
+    read_some(c);
+}
+
+/* Takes what waits, as far as there is room.  While there is none the listener is not looked at: then another process
+ * that shares it is woken. */
+static void accept_all(struct fastcgi *f)
+{
+    bool stop = atomic_load(&f->stop);
+    if (stop && !f->options.listener->is_own) { /* what waits is left to the others */
+        f->is_drained = true;
+        set_listening(f, false);
         return;
     }
-    options->handler->handle(worker->context, &request, reply);
-    metrics_add(options->metrics, metric_of_code(reply->code), 1);
-    if (!write_reply(fcgx, reply, out))
-        metrics_add(options->metrics, METRIC_REPLIES_LOST, 1);
-    end_request(fcgx, fd); /* also where the peer would keep the connection */
-    reply_reset(reply);    /* nobody's answer stays for the next one */
-    options->handler->after(worker->context);
+    struct connection *c;
+    while ((c = take_free(f)) != NULL) {
+        int fd = accept4(f->options.listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        int error = errno;
+        if (fd >= 0) {
+            begin(c, fd);
+            continue;
+        }
+        give_back(c);
+        if (error == EINTR || error == ECONNABORTED)
+            continue;
+        f->is_drained = stop && (error == EAGAIN || error == EINVAL);
+        /* Else out of descriptors or memory, mostly; the next tick tries again, others may have given some back. */
+        if (error != EAGAIN && !stop && !f->is_refused)
+            log_event(LOG_LEVEL_ERROR, "accept-failed", "errno=%d", error);
+        f->is_refused = error != EAGAIN;
+        break;
+    }
+    set_listening(f, c && !f->is_refused && !stop);
+}
+
+/* --- the event thread ---------------------------------------------------------------------------------------- */
+
+static bool has_waited_enough(const struct connection *c, enum phase phase)
+{
+    const struct fastcgi *f = c->fastcgi;
+    if (phase == PHASE_READING && atomic_load(&f->stop) && f->now_ms - c->accepted_ms >= WAIT_LAST_BYTES_MS)
+        return true;
+    return (phase == PHASE_READING || phase == PHASE_WRITING) && f->now_ms - c->moved_ms >= WAIT_PEER_MS;
+}
+
+/* A peer that hangs is hung up: the event that this makes ends the connection. */
+static void tick(struct fastcgi *f)
+{
+    f->ticked_ms = f->now_ms;
+    for (size_t i = 0; i < f->count; i++) {
+        const struct connection *c = &f->connections[i];
+        if (has_waited_enough(c, atomic_load(&c->phase)))
+            (void)shutdown(c->fd, SHUT_RDWR);
+    }
+    f->options.handler->tick(f->options.handler->shared);
+}
+
+static void on_event(struct connection *c)
+{
+    (void)pthread_mutex_lock(&c->fastcgi->lock);
+    enum phase phase = atomic_load(&c->phase);
+    (void)pthread_mutex_unlock(&c->fastcgi->lock);
+    if (phase == PHASE_READING)
+        read_some(c);
+    else
+        write_last(c);
+}
+
+static void wait_for_events(struct fastcgi *f, bool is_idle)
+{
+    struct epoll_event events[EVENTS];
+    bool is_awaited = !f->is_listening;
+    int count = epoll_wait(f->epoll_fd, events, EVENTS, is_idle && f->is_listening ? -1 : TICK_MS);
+    f->now_ms = clock_monotonic_ms();
+    for (int i = 0; i < count; i++) {
+        if (events[i].data.ptr != f)
+            on_event(events[i].data.ptr);
+        else
+            is_awaited = true;
+    }
+    if (is_awaited) {
+        eventfd_t value;
+        (void)eventfd_read(f->wake_fd, &value); /* does not block */
+        accept_all(f);
+    }
+    if (f->now_ms - f->ticked_ms >= TICK_MS)
+        tick(f);
 }
 
 static void *run(void *argument)
 {
-    struct worker *worker = argument;
-    const struct fastcgi_options *options = &worker->fastcgi->options;
-    struct reply reply = REPLY_INIT;
-    struct buf body = BUF_INIT(options->body_max_bytes);
-    struct buf out = BUF_INIT(reply.body.limit + LIMIT_REPLY_BYTES);
-    int fd;
-    while ((fd = accept_one(worker->fastcgi)) >= 0)
-        serve_one(worker, fd, &reply, &body, &out);
-    FCGX_Free(&worker->fcgx, 1);
-    options->handler->end(worker->context);
-    buf_release(&out);
-    buf_release(&body);
-    reply_release(&reply);
-    (void)pthread_mutex_lock(&worker->fastcgi->lock);
-    worker->fastcgi->running--;
-    (void)pthread_cond_signal(&worker->fastcgi->ended);
-    (void)pthread_mutex_unlock(&worker->fastcgi->lock);
+    struct fastcgi *f = argument;
+    f->now_ms = clock_monotonic_ms();
+    accept_all(f);
+    for (bool is_idle = false; !is_idle || !f->is_drained;) {
+        wait_for_events(f, is_idle);
+        (void)pthread_mutex_lock(&f->lock);
+        is_idle = f->in_use == 0;
+        (void)pthread_mutex_unlock(&f->lock);
+    }
+    (void)pthread_mutex_lock(&f->lock);
+    f->has_ended = true;
+    (void)pthread_cond_signal(&f->ended);
+    (void)pthread_mutex_unlock(&f->lock);
     return NULL;
 }
 
-/* Everything a thread needs is there before the first one starts: one that could not serve would only be
- * missed when requests wait. */
-static enum status prepare(struct fastcgi *f, struct worker *worker, struct fail *why)
+/* --- start and stop ------------------------------------------------------------------------------------------ */
+
+static void release(struct fastcgi *f)
 {
-    worker->fastcgi = f;
-    worker->reading_fd = -1;
-    if (FCGX_InitRequest(&worker->fcgx, -1, 0) != 0)
-        return fail_set(why, ST_IO, 0, "cannot initialise a FastCGI request");
-    worker->context = f->options.handler->begin(f->options.handler->shared);
-    return worker->context ? ST_OK
-                           : fail_set(why, ST_NOMEM, 0, "no memory for %u threads", f->options.threads);
+    for (size_t i = 0; i < f->count; i++) {
+        struct connection *c = &f->connections[i];
+        f->options.handler->end(c->context);
+        reply_release(&c->reply);
+        exchange_release(&c->exchange);
+    }
+    if (f->epoll_fd >= 0)
+        (void)close(f->epoll_fd);
+    if (f->wake_fd >= 0)
+        (void)close(f->wake_fd);
+    (void)pthread_cond_destroy(&f->ended);
+    (void)pthread_mutex_destroy(&f->lock);
+    free(f->bytes);
+    free(f);
 }
 
-static enum status start_threads(struct fastcgi *f, struct fail *why)
+/* All that connections need is there before the first one: one that could not be served would only be missed when
+ * requests wait. */
+static enum status prepare(struct fastcgi *f, struct fail *why)
 {
+    struct epoll_event wanted = {.events = EPOLLIN, .data.ptr = f};
     const struct request_handler *handler = f->options.handler;
-    enum status status = ST_OK;
-    size_t prepared = 0;
-    while (prepared < f->options.threads && status == ST_OK) {
-        status = prepare(f, &f->workers[prepared], why);
-        prepared += status == ST_OK ? 1 : 0;
+    f->bytes = malloc(READ_BYTES);
+    if (!f->bytes)
+        return fail_set(why, ST_NOMEM, 0, "no memory to read requests");
+    if (f->epoll_fd < 0 || f->wake_fd < 0 || epoll_ctl(f->epoll_fd, EPOLL_CTL_ADD, f->wake_fd, &wanted) != 0)
+        return fail_set(why, ST_IO, errno, "cannot wait for requests");
+    for (; f->count < f->options.requests; f->count++) {
+        struct connection *c = &f->connections[f->count];
+        c->fastcgi = f;
+        c->reply = REPLY_INIT;
+        exchange_init(&c->exchange, f->options.body_max_bytes, f->options.requests);
+        c->context = handler->begin(handler->shared);
+        if (!c->context)
+            return fail_set(why, ST_NOMEM, 0, "no memory for %u requests", f->options.requests);
+        c->next_free = f->free;
+        f->free = c;
     }
+    return ST_OK;
+}
+
+static enum status start_thread(struct fastcgi *f, struct fail *why)
+{
     pthread_attr_t attributes;
     (void)pthread_attr_init(&attributes);
     (void)pthread_attr_setstacksize(&attributes, THREAD_STACK_BYTES);
-    (void)pthread_mutex_lock(&f->lock); /* a thread that ends at once waits until it was counted */
-    while (f->count < f->options.threads && status == ST_OK) {
-        struct worker *worker = &f->workers[f->count];
-        int error = pthread_create(&worker->thread, &attributes, run, worker);
-        if (error != 0)
-            status = fail_set(why, ST_IO, error, "cannot start %u threads", f->options.threads);
-        else
-            f->running = ++f->count;
-    }
-    (void)pthread_mutex_unlock(&f->lock);
+    int error = pthread_create(&f->thread, &attributes, run, f);
     (void)pthread_attr_destroy(&attributes);
-    for (size_t i = f->count; i < prepared; i++)
-        handler->end(f->workers[i].context);
-    return status;
+    return error == 0 ? ST_OK : fail_set(why, ST_IO, error, "cannot start a thread");
 }
 
 enum status fastcgi_start(const struct fastcgi_options *options, struct fastcgi **fastcgi, struct fail *why)
 {
-    if (FCGX_Init() != 0)
-        return fail_set(why, ST_IO, 0, "cannot initialise FastCGI");
-    /* FCGX_Init has put handlers of its own in place, also over SIG_IGN. */
-    struct sigaction ignore = {.sa_handler = SIG_IGN}, normal = {.sa_handler = SIG_DFL};
-    if (sigaction(SIGPIPE, &ignore, NULL) != 0 || sigaction(SIGTERM, &normal, NULL) != 0 ||
-        sigaction(SIGUSR1, &normal, NULL) != 0)
-        return fail_set(why, ST_IO, errno, "cannot set signal actions");
-    struct fastcgi *f = calloc(1, sizeof *f + options->threads * sizeof f->workers[0]);
+    struct fastcgi *f = calloc(1, sizeof *f + options->requests * sizeof f->connections[0]);
     if (!f)
-        return fail_set(why, ST_NOMEM, 0, "no memory for %u threads", options->threads);
+        return fail_set(why, ST_NOMEM, 0, "no memory for %u requests", options->requests);
     f->options = *options;
+    f->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    f->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     condition_init(&f->ended);
     (void)pthread_mutex_init(&f->lock, NULL);
-    enum status status = start_threads(f, why);
-    if (status != ST_OK) {
-        bool ended = fastcgi_stop(f, WAIT_STOP_MS);
-        (void)ended; /* the process ends in any case */
-        return status;
-    }
-    *fastcgi = f;
-    return ST_OK;
-}
-
-/* Called with the lock held, after the stop. */
-static void break_off_hanging(struct fastcgi *f)
-{
-    int64_t begun_before_ms = clock_monotonic_ms() - WAIT_LAST_BYTES_MS;
-    for (size_t i = 0; i < f->count; i++) {
-        const struct worker *worker = &f->workers[i];
-        if (worker->reading_fd >= 0 && worker->reading_since_ms <= begun_before_ms)
-            (void)shutdown(worker->reading_fd, SHUT_RD);
-    }
+    enum status status = prepare(f, why);
+    if (status == ST_OK)
+        status = start_thread(f, why);
+    if (status == ST_OK)
+        *fastcgi = f;
+    else
+        release(f);
+    return status;
 }
 
 bool fastcgi_stop(struct fastcgi *fastcgi, int64_t wait_ms)
 {
+    struct fastcgi *f = fastcgi;
     int64_t until_ms = clock_monotonic_ms() + wait_ms;
-    atomic_store(&fastcgi->stop, true);
-    listener_stop(fastcgi->options.listener);
-    (void)pthread_mutex_lock(&fastcgi->lock);
-    for (int64_t now_ms; fastcgi->running > 0 && (now_ms = clock_monotonic_ms()) < until_ms;) {
-        break_off_hanging(fastcgi);
-        int64_t look_ms = now_ms + STOP_LOOK_MS < until_ms ? now_ms + STOP_LOOK_MS : until_ms;
-        (void)condition_wait(&fastcgi->ended, &fastcgi->lock, look_ms);
-    }
-    bool all_ended = fastcgi->running == 0;
-    (void)pthread_mutex_unlock(&fastcgi->lock);
-    if (!all_ended)
+    listener_stop(f->options.listener); /* first: what is accepted from then on is the last */
+    atomic_store(&f->stop, true);
+    wake(f);
+    (void)pthread_mutex_lock(&f->lock);
+    while (!f->has_ended && condition_wait(&f->ended, &f->lock, until_ms))
+        ;
+    bool has_ended = f->has_ended;
+    (void)pthread_mutex_unlock(&f->lock);
+    if (!has_ended)
         return false;
-    for (size_t i = 0; i < fastcgi->count; i++)
-        (void)pthread_join(fastcgi->workers[i].thread, NULL);
-    (void)pthread_cond_destroy(&fastcgi->ended);
-    (void)pthread_mutex_destroy(&fastcgi->lock);
-    free(fastcgi);
+    (void)pthread_join(f->thread, NULL);
+    release(f);
     return true;
 }

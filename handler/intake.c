@@ -3,7 +3,6 @@
 /* System */
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* L0 */
 #include "lib/base/clock.h"
@@ -20,20 +19,31 @@ enum { REQUEST_ID_BYTES = 16 };
 struct intake {
     const struct intake_shared *shared;
     struct arena arena;
-    int hint_fd;
     char hint[LIMIT_PARTITION_KEY_BYTES + 1]; /* the partition to tell the mailer of; blank: none */
     char made_id[2 * REQUEST_ID_BYTES + 1];
 
     /* Of the request in work. */
     const struct request *request;
     struct reply *reply;
+    void (*on_answered)(void *whose);
+    void *whose;
     struct span request_id;
     struct span key_name;
     char key_text[LIMIT_KEY_NAME_BYTES + 1];
     int64_t begun_ms;
     struct lead lead;
     struct lead_write write;
+    struct job job;
+
+    /* Why it is quarantined. */
+    struct fail reason;
+    size_t offset; /* where the body went wrong */
+    bool has_offset;
+    struct quarantined item;
 };
+
+/* Whether the answer is there, or will come when a job is settled; then nothing of the request may be touched. */
+enum progress { ANSWERED, HANDED_OVER };
 
 void *intake_begin(void *shared)
 {
@@ -42,19 +52,28 @@ void *intake_begin(void *shared)
         return NULL;
     in->shared = shared;
     in->arena = ARENA_INIT(LIMIT_REQUEST_ARENA);
-    in->hint_fd = -1;
-    if (in->shared->config->mail_on && relay_hint_open(&in->hint_fd, NULL) != ST_OK)
-        in->hint_fd = -1; /* mails wait for the relay's next pass then */
     return in;
 }
 
 void intake_end(void *intake)
 {
     struct intake *in = intake;
-    if (in->hint_fd >= 0)
-        (void)close(in->hint_fd);
     arena_release(&in->arena);
     free(in);
+}
+
+static void end(struct intake *in, enum progress progress)
+{
+    if (progress == ANSWERED)
+        in->on_answered(in->whose);
+}
+
+static enum progress hand_over(struct intake *in, enum job_kind kind, void (*on_settled)(void *intake))
+{
+    in->job = (struct job){
+        .kind = kind, .lead = &in->write, .item = &in->item, .on_settled = on_settled, .context = in};
+    committer_submit(in->shared->committer, &in->job);
+    return HANDED_OVER;
 }
 
 /* --- answers ------------------------------------------------------------------------------------------------- */
@@ -73,17 +92,18 @@ static void log_answer(const struct intake *in, enum log_level level, const char
                   in->request->body.len, ms);
 }
 
-static void refuse(struct intake *in, struct problem problem)
+static enum progress refuse(struct intake *in, struct problem problem)
 {
     struct fail why = {0};
     problem.request_id = in->request_id;
     reply_problem(in->reply, &problem);
     (void)fail_set(&why, problem.code == 401 ? ST_DENIED : ST_INVALID, 0, "%s", problem.detail);
     log_answer(in, LOG_LEVEL_WARNING, "refused", NULL, &why);
+    return ANSWERED;
 }
 
 /* Our trouble or the store's: the sender shall come again. */
-static void unavailable(struct intake *in, const struct fail *why)
+static enum progress unavailable(struct intake *in, const struct fail *why)
 {
     reply_problem(in->reply,
                   &(struct problem){.code = 503,
@@ -91,59 +111,73 @@ static void unavailable(struct intake *in, const struct fail *why)
                                     .request_id = in->request_id,
                                     .retry_after_s = why->retry_after_s});
     log_answer(in, LOG_LEVEL_ERROR, "not-stored", in->write.delivery.id, why);
+    return ANSWERED;
 }
 
+/* --- quarantine ---------------------------------------------------------------------------------------------- */
+
 /* The key has used up its quarantine: this is the one case in which what came with a good key is not kept. */
-static void over_quota(struct intake *in, const struct fail *reason, const struct fail *quota)
+static enum progress over_quota(struct intake *in)
 {
     struct fail why;
-    (void)fail_set(&why, ST_OVER_QUOTA, 0, "%s; not kept: %s", reason->text, quota->text);
+    (void)fail_set(&why, ST_OVER_QUOTA, 0, "%s; not kept: %s", in->reason.text, in->job.why.text);
     reply_problem(in->reply, &(struct problem){.code = reply_code_of(ST_OVER_QUOTA),
                                                .detail = why.text,
                                                .request_id = in->request_id,
-                                               .retry_after_s = quota->retry_after_s});
+                                               .retry_after_s = in->job.why.retry_after_s});
     log_answer(in, LOG_LEVEL_ERROR, "quarantine-full", NULL, &why);
+    return ANSWERED;
+}
+
+static enum progress tell_quarantined(struct intake *in)
+{
+    if (in->job.status == ST_OVER_QUOTA)
+        return over_quota(in);
+    if (in->job.status != ST_OK) {
+        fail_prefix(&in->job.why, "quarantine");
+        return unavailable(in, &in->job.why);
+    }
+    metrics_add(in->shared->metrics, METRIC_LEADS_QUARANTINED, 1);
+    if (in->write.status == ST_REFUSED)
+        reply_accepted(in->reply, 202, "quarantined", in->item.id); /* a good lead */
+    else
+        reply_problem(in->reply, &(struct problem){.code = reply_code_of(in->reason.code),
+                                                   .detail = in->reason.text,
+                                                   .request_id = in->request_id,
+                                                   .has_offset = in->has_offset,
+                                                   .offset = in->offset,
+                                                   .id = in->item.id});
+    log_answer(in, LOG_LEVEL_ERROR, "quarantined", in->item.id, &in->reason);
+    return ANSWERED;
+}
+
+static void on_quarantined(void *intake)
+{
+    end(intake, tell_quarantined(intake));
 }
 
 /* Keeps the raw body of what came with a good key and could not be taken; only
  * then the answer is that of the failure, or 202 for a good lead that the store
  * refuses for good. */
-static void quarantine(struct intake *in, const struct fail *reason, size_t offset, bool has_offset,
-                       bool is_good)
+static enum progress quarantine(struct intake *in)
 {
-    struct fail why;
     struct buf type = BUF_INIT(4 * LIMIT_CONTENT_TYPE_BYTES);
     text_add_line(&type, in->request->content_type); /* a header may hold any bytes, a column only UTF-8 */
-    struct quarantined item = {
+    in->item = (struct quarantined){
         .received_ms = in->write.delivery.received_ms,
         .key_name = in->key_name,
-        .content_type = buf_span(&type),
-        .reason = span_of(reason->text),
+        .reason = span_of(in->reason.text),
         .body = in->request->body,
     };
-    memcpy(item.id, in->write.delivery.id, sizeof item.id);
-    enum status status = committer_quarantine(in->shared->committer, &item, &why);
+    memcpy(in->item.id, in->write.delivery.id, sizeof in->item.id);
+    bool is_copied = arena_copy(&in->arena, buf_span(&type), &in->item.content_type);
     buf_release(&type);
-    if (status == ST_OVER_QUOTA) {
-        over_quota(in, reason, &why);
-        return;
+    if (!is_copied) {
+        struct fail why;
+        (void)fail_set(&why, ST_NOMEM, 0, "no memory for the quarantine");
+        return unavailable(in, &why);
     }
-    if (status != ST_OK) {
-        fail_prefix(&why, "quarantine");
-        unavailable(in, &why);
-        return;
-    }
-    metrics_add(in->shared->metrics, METRIC_LEADS_QUARANTINED, 1);
-    if (is_good)
-        reply_accepted(in->reply, 202, "quarantined", item.id);
-    else
-        reply_problem(in->reply, &(struct problem){.code = reply_code_of(reason->code),
-                                                   .detail = reason->text,
-                                                   .request_id = in->request_id,
-                                                   .has_offset = has_offset,
-                                                   .offset = offset,
-                                                   .id = item.id});
-    log_answer(in, LOG_LEVEL_ERROR, "quarantined", item.id, reason);
+    return hand_over(in, JOB_QUARANTINE, on_quarantined);
 }
 
 /* --- steps --------------------------------------------------------------------------------------------------- */
@@ -182,16 +216,17 @@ static enum status authorize(struct intake *in, struct fail *why)
     return status;
 }
 
-/* From the body to the lead with its keys; on failure *offset is the byte where the body went wrong. */
-static enum status understand(struct intake *in, size_t *offset, bool *has_offset, struct fail *why)
+/* From the body to the lead with its keys. */
+static enum status understand(struct intake *in)
 {
     unsigned char random[LEAD_RANDOM_BYTES];
-    enum status status = crypto_random(random, sizeof random, why);
+    enum status status = crypto_random(random, sizeof random, &in->reason);
+    in->offset = 0;
     if (status == ST_OK)
         status = lead_understand(in->request->body, in->request->content_type,
                                  span_of(in->shared->config->withhold_domains), random, &in->arena, &in->lead,
-                                 offset, why);
-    *has_offset = in->request->body.len > 0 && (status == ST_INVALID || status == ST_TOO_LARGE);
+                                 &in->offset, &in->reason);
+    in->has_offset = in->request->body.len > 0 && (status == ST_INVALID || status == ST_TOO_LARGE);
     return status;
 }
 
@@ -207,81 +242,88 @@ static enum status begin_delivery(struct intake *in, struct fail *why)
     return status;
 }
 
-static void commit(struct intake *in)
+static enum progress tell_committed(struct intake *in)
 {
-    struct lead_write *w = &in->write;
-    committer_store(in->shared->committer, w);
+    const struct lead_write *w = &in->write;
     if (w->status == ST_REFUSED) {
-        quarantine(in, &w->why, 0, false, true);
-        return;
+        in->reason = w->why;
+        in->has_offset = false;
+        return quarantine(in);
     }
-    if (w->status != ST_OK) {
-        unavailable(in, &w->why);
-        return;
-    }
+    if (w->status != ST_OK)
+        return unavailable(in, &w->why);
     if (w->is_spooled) {
         reply_accepted(in->reply, 202, "spooled", w->delivery.id);
         metrics_add(in->shared->metrics, METRIC_LEADS_SPOOLED, 1);
         log_answer(in, LOG_LEVEL_WARNING, "spooled", w->delivery.id, NULL);
-        return;
+        return ANSWERED;
     }
     reply_accepted(in->reply, 200, w->is_repeat ? "repeat" : "stored", w->delivery.id);
     metrics_add(in->shared->metrics, w->is_repeat ? METRIC_LEADS_REPEAT : METRIC_LEADS_STORED, 1);
     log_answer(in, LOG_LEVEL_INFO, w->is_repeat ? "repeat" : "stored", w->delivery.id, NULL);
     if (w->has_mail)
         memcpy(in->hint, in->lead.partition, sizeof in->hint);
+    return ANSWERED;
+}
+
+static void on_committed(void *intake)
+{
+    end(intake, tell_committed(intake));
 }
 
 /* --- the pipeline -------------------------------------------------------------------------------------------- */
 
-static void take_lead(struct intake *in)
+static enum progress take_lead(struct intake *in)
 {
     struct fail why;
-    enum status known = ST_DENIED;
-    size_t offset = 0;
-    bool has_offset = false;
-
-    if (!span_eq(in->request->method, SPAN_LIT("POST"))) {
-        refuse(in, (struct problem){.code = 405, .detail = "leads are sent with POST", .allow = "POST"});
-    } else if ((known = authorize(in, &why)) == ST_DENIED) {
-        refuse(in, (struct problem){.code = 401, .detail = "the key is missing or wrong"});
-    } else if (known != ST_OK) {
-        unavailable(in, &why);
-    } else if (in->request->body_state == BODY_TOO_LARGE) {
-        refuse(in, (struct problem){.code = 413, .detail = "the body is larger than this server takes"});
-    } else if (in->request->body_state == BODY_BAD_LENGTH) {
-        refuse(in, (struct problem){.code = 400, .detail = "Content-Length is not a number"});
-    } else if (begin_delivery(in, &why) != ST_OK) {
-        unavailable(in, &why);
-    } else if (in->request->body.len == 0) {
-        refuse(in, (struct problem){.code = 400, .detail = "empty body"});
-    } else if (understand(in, &offset, &has_offset, &why) != ST_OK) {
-        if (reply_code_of(why.code) == 503)
-            unavailable(in, &why);
-        else
-            quarantine(in, &why, offset, has_offset, false);
-    } else {
-        commit(in);
-    }
+    if (!span_eq(in->request->method, SPAN_LIT("POST")))
+        return refuse(in,
+                      (struct problem){.code = 405, .detail = "leads are sent with POST", .allow = "POST"});
+    enum status known = authorize(in, &why);
+    if (known == ST_DENIED)
+        return refuse(in, (struct problem){.code = 401, .detail = "the key is missing or wrong"});
+    if (known != ST_OK)
+        return unavailable(in, &why);
+    if (in->request->body_state == BODY_TOO_LARGE)
+        return refuse(in,
+                      (struct problem){.code = 413, .detail = "the body is larger than this server takes"});
+    if (in->request->body_state == BODY_BAD_LENGTH)
+        return refuse(in, (struct problem){.code = 400, .detail = "Content-Length is not a number"});
+    if (begin_delivery(in, &why) != ST_OK)
+        return unavailable(in, &why);
+    if (in->request->body.len == 0)
+        return refuse(in, (struct problem){.code = 400, .detail = "empty body"});
+    if (understand(in) == ST_OK)
+        return hand_over(in, JOB_LEAD, on_committed);
+    return reply_code_of(in->reason.code) == 503 ? unavailable(in, &in->reason) : quarantine(in);
 }
 
 /* --- other paths --------------------------------------------------------------------------------------------- */
 
-static void tell_ready(struct intake *in)
+static void on_probed(void *intake)
 {
-    struct fail why;
-    if (committer_probe(in->shared->committer, &why) == ST_OK) {
+    struct intake *in = intake;
+    if (in->job.status == ST_OK) {
         reply_text(in->reply, 200, "text/plain", SPAN_LIT("ready\n"));
-        return;
+    } else {
+        reply_problem(in->reply,
+                      &(struct problem){.code = 503, .detail = "the store does not take leads now"});
+        log_answer(in, LOG_LEVEL_ERROR, "not-ready", NULL, &in->job.why);
     }
-    reply_problem(in->reply, &(struct problem){.code = 503, .detail = "the store does not take leads now"});
-    log_answer(in, LOG_LEVEL_ERROR, "not-ready", NULL, &why);
+    end(in, ANSWERED);
 }
 
-static void tell_metrics(struct intake *in)
+static enum progress tell_text(struct intake *in, struct span text)
+{
+    reply_text(in->reply, 200, "text/plain", text);
+    return ANSWERED;
+}
+
+static enum progress tell_metrics(struct intake *in)
 {
     reply_text(in->reply, 200, "text/plain; version=0.0.4", (struct span){0});
     metrics_write(&in->reply->body, in->shared->metrics);
+    return ANSWERED;
 }
 
 static bool is_read(const struct request *request)
@@ -306,36 +348,48 @@ static struct span request_id_of(struct intake *in, struct span given)
     return span_of(in->made_id);
 }
 
-void intake_handle(void *intake, const struct request *request, struct reply *reply)
+static enum progress serve(struct intake *in)
+{
+    struct span path = in->request->path;
+    if (span_eq(path, SPAN_LIT("/leads")))
+        return take_lead(in);
+    if (!is_read(in->request))
+        return refuse(
+            in, (struct problem){.code = 405, .detail = "only GET is served here", .allow = "GET, HEAD"});
+    if (span_eq(path, SPAN_LIT("/healthz")))
+        return tell_text(in, SPAN_LIT("ok\n"));
+    if (span_eq(path, SPAN_LIT("/readyz")))
+        return hand_over(in, JOB_PROBE, on_probed);
+    if (span_eq(path, SPAN_LIT("/metrics")))
+        return tell_metrics(in);
+    return refuse(in, (struct problem){.code = 404, .detail = "there is nothing at this path"});
+}
+
+void intake_handle(void *intake, const struct request *request, struct reply *reply,
+                   void (*on_answered)(void *whose), void *whose)
 {
     struct intake *in = intake;
     arena_reset(&in->arena);
     in->request = request;
     in->reply = reply;
+    in->on_answered = on_answered;
+    in->whose = whose;
     in->request_id = request_id_of(in, request->request_id);
     in->key_name = SPAN_LIT("-");
     in->write = (struct lead_write){0};
     in->begun_ms = clock_monotonic_ms();
     in->hint[0] = '\0';
-
-    struct span path = request->path;
-    if (span_eq(path, SPAN_LIT("/leads")))
-        take_lead(in);
-    else if (!is_read(request))
-        refuse(in, (struct problem){.code = 405, .detail = "only GET is served here", .allow = "GET, HEAD"});
-    else if (span_eq(path, SPAN_LIT("/healthz")))
-        reply_text(reply, 200, "text/plain", SPAN_LIT("ok\n"));
-    else if (span_eq(path, SPAN_LIT("/readyz")))
-        tell_ready(in);
-    else if (span_eq(path, SPAN_LIT("/metrics")))
-        tell_metrics(in);
-    else
-        refuse(in, (struct problem){.code = 404, .detail = "there is nothing at this path"});
+    end(in, serve(in));
 }
 
 void intake_after(void *intake)
 {
     struct intake *in = intake;
-    if (in->hint[0] && in->hint_fd >= 0)
-        relay_hint(in->hint_fd, in->shared->config->relay_socket, in->hint);
+    if (in->hint[0] && in->shared->hint_fd >= 0)
+        relay_hint(in->shared->hint_fd, in->shared->config->relay_socket, in->hint);
+}
+
+void intake_tick(void *shared)
+{
+    committer_expire(((const struct intake_shared *)shared)->committer);
 }

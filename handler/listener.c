@@ -7,14 +7,13 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 /* L0 */
 #include "lib/base/limits.h"
 
-enum { BACKLOG = 1024 }; /* requests that wait while all threads are busy; the kernel caps it */
+enum { BACKLOG = 1024 }; /* requests that wait while we have as many as we take; the kernel caps it */
 
 bool listener_is_inherited(void)
 {
@@ -25,9 +24,6 @@ bool listener_is_inherited(void)
 
 enum status listener_adopt(struct listener *listener, struct fail *why)
 {
-    /* accept returns now and then so that idle threads see the stop; shutdown() would end the socket for the
-     * other processes too.  Connections of a unix socket do not inherit this, those of TCP do. */
-    struct timeval wait = {.tv_sec = WAIT_ACCEPT_MS / 1000, .tv_usec = WAIT_ACCEPT_MS % 1000 * 1000};
     struct sockaddr_storage address = {0};
     socklen_t len = sizeof address;
     if (!listener_is_inherited())
@@ -39,10 +35,8 @@ enum status listener_adopt(struct listener *listener, struct fail *why)
         return fail_set(
             why, ST_INVALID, 0,
             "file descriptor 0 is no unix socket: FastCGI is trusted, so only nginx may reach it");
-    /* Some supervisors hand over a non-blocking socket; idle threads would spin on it. */
     int flags = fcntl(STDIN_FILENO, F_GETFL);
-    if (flags < 0 || fcntl(STDIN_FILENO, F_SETFL, flags & ~O_NONBLOCK) != 0 ||
-        setsockopt(STDIN_FILENO, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait) != 0)
+    if (flags < 0 || fcntl(STDIN_FILENO, F_SETFL, flags | O_NONBLOCK) != 0)
         return fail_set(why, ST_IO, errno, "cannot set up the inherited socket");
     *listener = (struct listener){.fd = STDIN_FILENO};
     return ST_OK;
@@ -112,7 +106,8 @@ enum status listener_make(const char *path, unsigned int mode, const char *group
     if (strlen(path) >= sizeof address.sun_path)
         return fail_set(why, ST_INVALID, 0, "the socket's path is too long");
     memcpy(address.sun_path, path, strlen(path) + 1);
-    struct listener made = {.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), .path = path};
+    struct listener made = {.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0),
+                            .path = path};
     if (made.fd < 0)
         return fail_set(why, ST_IO, errno, "cannot make a socket");
     enum status status = bind_path(made.fd, &address, why);

@@ -21,7 +21,8 @@ struct listener {
 /* Whether file descriptor 0 is a listening socket. */
 bool listener_is_inherited(void);
 
-/* Takes over file descriptor 0 and makes it blocking.  ST_INVALID: it is no
+/* Takes over file descriptor 0 and makes it non-blocking, for the processes that
+ * share it too.  ST_INVALID: it is no
  * listening unix socket. */
 MUST_CHECK enum status listener_adopt(struct listener *listener, struct fail *why);
 
@@ -32,9 +33,8 @@ MUST_CHECK enum status listener_adopt(struct listener *listener, struct fail *wh
 MUST_CHECK enum status listener_make(const char *path, unsigned int mode, const char *group,
                                      struct listener *listener, struct fail *why);
 
-/* Lets accept end: our own socket takes no new connection, but those that wait
- * are still accepted; an inherited one stays open for others, its accept returns
- * every WAIT_ACCEPT_MS anyway. */
+/* Our own socket takes no new connection from here on, but those that wait can
+ * still be accepted; an inherited one stays open for others. */
 void listener_stop(const struct listener *listener);
 
 /* Closes it, and removes our own socket if it is still ours. */

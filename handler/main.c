@@ -33,6 +33,9 @@
 /* L3 */
 #include "lib/net/http.h"
 
+/* L7 */
+#include "lib/relay/relay_socket.h"
+
 enum { HEAPS = 4 };
 
 static int report(const char *event, const struct fail *why, int code)
@@ -108,13 +111,13 @@ static int serve_fastcgi(struct service *service, struct key_ring *keys,
         .listener = &listener,
         .handler = handler,
         .metrics = service->metrics,
-        .threads = service->config.threads,
+        .requests = service->config.threads,
         .body_max_bytes = service->config.body_max_bytes,
     };
     if (service_has_relay(service) && relay_start(&relay_options, &relay, &why) != ST_OK) {
         code = report("no-relay", &why, EX_OSERR);
     } else if (fastcgi_start(&options, &fastcgi, &why) != ST_OK) {
-        code = report("no-threads", &why, EX_OSERR);
+        code = report("no-thread", &why, EX_OSERR);
     } else {
         log_event(LOG_LEVEL_INFO, "ready", "pid=%d threads=%u", (int)getpid(), service->config.threads);
         int signal = wait_for_end(service, keys, awaited);
@@ -122,7 +125,7 @@ static int serve_fastcgi(struct service *service, struct key_ring *keys,
         end_by_ms = clock_monotonic_ms() + WAIT_STOP_MS;
         if (!fastcgi_stop(fastcgi, WAIT_STOP_MS)) {
             log_event(LOG_LEVEL_WARNING, "stopped-late", "pid=%d", (int)getpid());
-            _exit(0); /* a peer keeps a thread busy; what it has not sent whole was not accepted */
+            _exit(0); /* a peer hangs; what it has not sent whole was not accepted */
         }
     }
     int64_t left_ms = end_by_ms - clock_monotonic_ms();
@@ -135,11 +138,13 @@ static int serve_fastcgi(struct service *service, struct key_ring *keys,
 
 static int serve(struct service *service, struct key_ring *keys, const sigset_t *awaited)
 {
-    struct intake_shared shared = {.config = &service->config, .keys = keys, .metrics = service->metrics};
+    struct intake_shared shared = {
+        .config = &service->config, .keys = keys, .metrics = service->metrics, .hint_fd = -1};
     struct request_handler handler = {
         .begin = intake_begin,
         .handle = intake_handle,
         .after = intake_after,
+        .tick = intake_tick,
         .end = intake_end,
         .shared = &shared,
     };
@@ -148,11 +153,15 @@ static int serve(struct service *service, struct key_ring *keys, const sigset_t 
     int code = 0;
     if (committer_new(&options, &shared.committer, &why) != ST_OK)
         return report("no-store", &why, EX_UNAVAILABLE);
+    if (service->config.mail_on && relay_hint_open(&shared.hint_fd, NULL) != ST_OK)
+        shared.hint_fd = -1; /* mails wait for the relay's next pass then */
     if (!cgi_is_request())
         code = serve_fastcgi(service, keys, &handler, awaited);
     else if (cgi_serve(&handler, service->metrics, service->config.body_max_bytes, &why) != ST_OK)
         code = report("cgi-failed", &why, EX_IOERR);
     committer_free(shared.committer);
+    if (shared.hint_fd >= 0)
+        (void)close(shared.hint_fd);
     return code;
 }
 

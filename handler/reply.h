@@ -20,8 +20,7 @@ struct reply {
     struct buf body;
 };
 
-/* The largest answer is that of /metrics, a few KiB. */
-#define REPLY_INIT ((struct reply){.body = BUF_INIT(64 * 1024)})
+#define REPLY_INIT ((struct reply){.body = BUF_INIT(LIMIT_REPLY_BODY_BYTES)})
 
 void reply_reset(struct reply *reply); /* keeps the body's memory */
 void reply_release(struct reply *reply);

@@ -4,7 +4,7 @@ enum { METHOD_BYTES = 32 }; /* the longest registered method has 17 */
 
 static struct span bounded(request_variable *variable, const void *from, const char *name, size_t limit)
 {
-    struct span value = span_of(variable(from, name));
+    struct span value = variable(from, name);
     return value.len <= limit ? value : span_empty();
 }
 

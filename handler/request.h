@@ -1,4 +1,4 @@
-/* request.h - one request as the pipeline sees it, whatever brought it.
+/* request.h - one request as the pipeline sees it, whatever brought it, and who serves it.
  *
  * Spans are borrowed until the reply was sent.  fastcgi and cgi fill it in with
  * the two functions below and have bounded every part; a request that was cut
@@ -29,8 +29,8 @@ struct request {
     struct span body;
 };
 
-/* The value of a CGI variable, or NULL. */
-typedef const char *request_variable(const void *from, const char *name);
+/* The value of a CGI variable; ptr is NULL where there is none. */
+typedef struct span request_variable(const void *from, const char *name);
 
 /* Fills in everything but the body.  What is over its limit is left blank: a
  * blank method or path is refused, a blank key opens nothing. */
@@ -39,5 +39,21 @@ void request_fill(struct request *request, request_variable *variable, const voi
 /* What CONTENT_LENGTH says, read strictly; *len is the number of bytes to read,
  * 0 unless the result is BODY_COMPLETE. */
 enum body_state request_body_length(struct span content_length, size_t max, size_t *len);
+
+struct reply;
+
+/* Who serves requests.  A context is for one request at a time. */
+struct request_handler {
+    void *(*begin)(void *shared); /* a context; NULL: no memory */
+    /* Calls on_answered once, when *reply is filled in with one of the builders of
+     * reply.h: before it returns, or later from another thread.  Request and reply
+     * stay until then.  Must not block. */
+    void (*handle)(void *context, const struct request *request, struct reply *reply,
+                   void (*on_answered)(void *whose), void *whose);
+    void (*after)(void *context); /* the answer has left; nobody waits any more */
+    void (*tick)(void *shared);   /* now and then while requests are being handled */
+    void (*end)(void *context);
+    void *shared;
+};
 
 #endif

@@ -12,9 +12,11 @@
 #define LIMIT_REQUEST_ARENA (4u * 1024 * 1024) /* parse results and decoded text of one request */
 #define LIMIT_COMMIT_ARENA                                                                                   \
     (64u * 1024 * 1024) /* a full transaction of the largest leads, tried several times */
-#define LIMIT_REPLY_BYTES        (4u * 1024) /* answers are small documents of ours */
-#define LIMIT_QUERY_BYTES        (8u * 1024) /* nginx's default for a request line */
-#define LIMIT_REQUEST_ID_BYTES   64u         /* nginx sends 32 hexadecimal digits */
+#define LIMIT_PARAMETERS_BYTES   (128u * 1024) /* all that the web server says of a request but its body */
+#define LIMIT_REPLY_BYTES        (4u * 1024)   /* the head of an answer */
+#define LIMIT_REPLY_BODY_BYTES   (32u * 1024)  /* the largest is /metrics, a few KiB */
+#define LIMIT_QUERY_BYTES        (8u * 1024)   /* nginx's default for a request line */
+#define LIMIT_REQUEST_ID_BYTES   64u           /* nginx sends 32 hexadecimal digits */
 #define LIMIT_CONTENT_TYPE_BYTES 256u
 
 /* JSON.  Leads are two levels deep and have a dozen members. */
@@ -68,7 +70,6 @@
 #define WAIT_STOP_MS         20000u /* from SIGTERM to exit */
 #define WAIT_PEER_MS         10000u /* for the next bytes of a request; nginx has it whole before it connects */
 #define WAIT_LAST_BYTES_MS   3000u  /* for a whole request, once we are to stop */
-#define WAIT_ACCEPT_MS       500u   /* how often an idle thread looks whether to stop */
 #define WAIT_OFFERS_MS       60000u /* between updates of the offers directory's last lead times */
 #define WAIT_RELAY_PASS_MS   30000u /* between looks into the store without a hint */
 #define WAIT_SMTP_CONNECT_MS 30000u

@@ -3,12 +3,9 @@
 /* System */
 #include <errno.h>
 #include <pthread.h>
-#include <semaphore.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* L0 */
 #include "lib/base/clock.h"
@@ -29,24 +26,8 @@ enum {
     ALARM_WAIT_MS = 2000
 };
 
-enum job_kind { JOB_LEAD, JOB_QUARANTINE, JOB_PROBE };
 /* When a request is no longer worth a try of the table: what is left of its time would only cut off the answer. */
 #define LEAST_OF_DEADLINE 4
-
-/* Lives on the stack of the thread that waits for it. */
-struct job {
-    struct job *next;
-    enum job_kind kind;
-    bool is_taken;           /* under the committer's mutex */
-    _Atomic bool is_settled; /* as settled says; ThreadSanitizer does not know sem_clockwait */
-    int64_t since_us;        /* monotonic, when it was handed over */
-    int64_t deadline_ms;     /* for the store; the spool has WAIT_SPOOL_MS more */
-    struct lead_write *lead;
-    const struct quarantined *item;
-    enum status status; /* of JOB_QUARANTINE and JOB_PROBE */
-    struct fail why;
-    sem_t settled; /* and not a condition: its waiter would have to take the mutex once more */
-};
 
 struct connection {
     struct committer *committer;
@@ -78,17 +59,7 @@ struct committer {
     size_t connection_count;
 };
 
-/* --- the waiting side ---------------------------------------------------------------------------------------- */
-
-static void unlink_job(struct committer *c, struct job *job)
-{
-    struct job **at = &c->first;
-    while (*at != job)
-        at = &(*at)->next;
-    *at = job->next;
-    if (c->last == &job->next)
-        c->last = at;
-}
+/* --- the side that hands over -------------------------------------------------------------------------------- */
 
 /* Wakes a connection unless one will look at the queue anyway.  Called with the mutex held. */
 static void call_one(struct committer *c)
@@ -99,82 +70,50 @@ static void call_one(struct committer *c)
     (void)pthread_cond_signal(&c->work);
 }
 
-/* false: until_ms has come. */
-static bool wait_settled(struct job *job, int64_t until_ms)
+void committer_submit(struct committer *committer, struct job *job)
 {
-    struct timespec until = {.tv_sec = (time_t)(until_ms / 1000),
-                             .tv_nsec = (long)(until_ms % 1000) * 1000000L};
-    while (sem_clockwait(&job->settled, CLOCK_MONOTONIC, &until) != 0) {
-        if (errno != EINTR)
-            return false;
-    }
-    return true;
-}
-
-/* false: somebody has taken it. */
-static bool take_back(struct committer *c, struct job *job)
-{
-    (void)pthread_mutex_lock(&c->mutex);
-    bool is_taken = job->is_taken;
-    if (!is_taken)
-        unlink_job(c, job);
-    (void)pthread_mutex_unlock(&c->mutex);
-    return !is_taken;
-}
-
-/* Hands the job over and waits until it is settled.  false: nobody has taken it in time. */
-static bool hand_over(struct committer *c, struct job *job)
-{
+    struct committer *c = committer;
+    job->next = NULL;
     job->since_us = clock_monotonic_us();
     job->deadline_ms = job->since_us / 1000 + c->options.deadline_ms;
-    (void)sem_init(&job->settled, 0, 0); /* does not fail on Linux with these values */
     (void)pthread_mutex_lock(&c->mutex);
     *c->last = job;
     c->last = &job->next;
     call_one(c);
     (void)pthread_mutex_unlock(&c->mutex);
+}
+
+/* Takes the jobs that are too late out of the queue; the oldest are in front, and all have the same time. */
+static struct job *take_late(struct committer *c, int64_t now_ms)
+{
+    struct job *late = NULL, **end = &late;
+    (void)pthread_mutex_lock(&c->mutex);
     /* With a spool the time of the store is not yet the end. */
-    int64_t until_ms = job->deadline_ms + (c->options.spool.path ? WAIT_SPOOL_MS : 0);
-    if (!wait_settled(job, until_ms) && !take_back(c, job)) {
-        while (sem_wait(&job->settled) != 0)
-            ; /* interrupted; the committer's own deadline bounds this */
+    int64_t more_ms = c->options.spool.path ? WAIT_SPOOL_MS : 0;
+    while (c->first && c->first->deadline_ms + more_ms <= now_ms) {
+        *end = c->first;
+        end = &c->first->next;
+        c->first = c->first->next;
+        *end = NULL;
     }
-    (void)sem_destroy(&job->settled);
-    return atomic_load(&job->is_settled);
+    if (!c->first)
+        c->last = &c->first;
+    (void)pthread_mutex_unlock(&c->mutex);
+    return late;
 }
 
-static enum status too_late(struct fail *why)
+void committer_expire(struct committer *committer)
 {
-    return fail_set(why, ST_AGAIN, 0, "the store is too busy: not written within the deadline");
-}
-
-void committer_store(struct committer *committer, struct lead_write *lead)
-{
-    struct job job = {.kind = JOB_LEAD, .lead = lead};
-    if (!hand_over(committer, &job))
-        lead->status = too_late(&lead->why);
-}
-
-static enum status wait_for(struct committer *c, struct job *job, struct fail *why)
-{
-    if (!hand_over(c, job))
-        return too_late(why);
-    if (job->status != ST_OK && why)
-        *why = job->why;
-    return job->status;
-}
-
-enum status committer_quarantine(struct committer *committer, const struct quarantined *item,
-                                 struct fail *why)
-{
-    struct job job = {.kind = JOB_QUARANTINE, .item = item};
-    return wait_for(committer, &job, why);
-}
-
-enum status committer_probe(struct committer *committer, struct fail *why)
-{
-    struct job job = {.kind = JOB_PROBE};
-    return wait_for(committer, &job, why);
+    for (struct job *job = take_late(committer, clock_monotonic_ms()), *next; job; job = next) {
+        next = job->next;
+        job->status =
+            fail_set(&job->why, ST_AGAIN, 0, "the store is too busy: not written within the deadline");
+        if (job->kind == JOB_LEAD) {
+            job->lead->status = job->status;
+            job->lead->why = job->why;
+        }
+        job->on_settled(job->context); /* from here on the job is gone */
+    }
 }
 
 /* --- the queue ----------------------------------------------------------------------------------------------- */
@@ -192,15 +131,19 @@ static bool joins(const struct store *store, const struct job *first, const stru
 static size_t take(struct committer *c, const struct store *store, struct job **taken)
 {
     size_t count = 0;
-    struct job *first = c->first;
-    for (struct job *job = c->first, *next; job && count < LIMIT_BATCH_OPERATIONS; job = next) {
-        next = job->next;
-        if (job != first && (first->kind != JOB_LEAD || !joins(store, first, job)))
-            continue;
-        unlink_job(c, job);
-        job->is_taken = true;
-        taken[count++] = job;
+    struct job **at = &c->first;
+    const struct job *first = c->first;
+    while (*at && count < LIMIT_BATCH_OPERATIONS) {
+        struct job *job = *at;
+        if (job == first || (first->kind == JOB_LEAD && joins(store, first, job))) {
+            taken[count++] = job;
+            *at = job->next;
+        } else {
+            at = &job->next;
+        }
     }
+    if (!*at)
+        c->last = at;
     return count;
 }
 
@@ -491,13 +434,15 @@ static void take_and_work(struct connection *own)
     int64_t begun_us = clock_monotonic_us();
     (void)pthread_mutex_unlock(&c->mutex);
     work_on(own, jobs, count);
-    for (size_t i = 0; i < count; i++) {
-        atomic_store(&jobs[i]->is_settled, true);
-        (void)sem_post(&jobs[i]->settled); /* from here on the job is gone */
-    }
     (void)pthread_mutex_lock(&c->mutex);
     c->busy--;
     c->took_us += (clock_monotonic_us() - begun_us - c->took_us) / TOOK_SHARE;
+    if (c->first)
+        call_one(c); /* what has gathered shall not wait for the answers */
+    (void)pthread_mutex_unlock(&c->mutex);
+    for (size_t i = 0; i < count; i++)
+        jobs[i]->on_settled(jobs[i]->context); /* from here on the job is gone */
+    (void)pthread_mutex_lock(&c->mutex);
 }
 
 /* The same: for the time of the wait. */

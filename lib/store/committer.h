@@ -1,4 +1,4 @@
-/* committer.h - group commit: request threads hand over, a few threads write.
+/* committer.h - group commit: requests hand over work, a few threads do it.
  *
  * Each committer thread owns one connection to the store.  It sends whatever
  * waits (with the Table service: for the same partition as the oldest lead) as
@@ -10,9 +10,10 @@
  * while the breaker is open, goes there.
  *
  * Waits are bounded: what no committer has taken within deadline_ms (and
- * WAIT_SPOOL_MS, with a spool) is given back untried; what was taken is settled
- * within another deadline_ms / 2, or with a spool WAIT_SPOOL_MS, at the latest.
- * Threads: the calls that hand over work may come from any thread and block it.
+ * WAIT_SPOOL_MS, with a spool) is given back untried by committer_expire; what
+ * was taken is settled within another deadline_ms / 2, or with a spool
+ * WAIT_SPOOL_MS, at the latest.
+ * Threads: all calls but new and free may come from any thread; none blocks.
  */
 #ifndef LEAD_COMMITTER_H
 #define LEAD_COMMITTER_H
@@ -45,14 +46,35 @@ MUST_CHECK enum status committer_new(const struct committer_options *options, st
 /* Settles what was handed over, brings the offers directory up to date and ends the threads. */
 void committer_free(struct committer *committer);
 
-/* Stores one lead.  lead->delivery is filled in; the result is set as leads_commit sets it. */
-void committer_store(struct committer *committer, struct lead_write *lead);
+enum job_kind { JOB_LEAD, JOB_QUARANTINE, JOB_PROBE };
 
-/* Stores what could not be taken as a lead.  ST_OVER_QUOTA: it is not kept. */
-MUST_CHECK enum status committer_quarantine(struct committer *committer, const struct quarantined *item,
-                                            struct fail *why);
+/* One piece of work.  Stays where it is, with all it refers to, from
+ * committer_submit until on_settled is called. */
+struct job {
+    enum job_kind kind;
+    struct lead_write
+        *lead; /* JOB_LEAD: its delivery is filled in; the result is set as leads_commit sets it */
+    const struct quarantined *item; /* JOB_QUARANTINE: what could not be taken as a lead */
+    /* Called once, when the results are there: in a committer's thread or in that of committer_expire.
+     * It may submit the job anew and should not block: others wait behind it. */
+    void (*on_settled)(void *context);
+    void *context;
+    /* The result of JOB_QUARANTINE (ST_OVER_QUOTA: it is not kept) and of JOB_PROBE (ST_OK: a lead could be
+     * accepted durably now). */
+    enum status status;
+    struct fail why;
 
-/* Whether a lead could be accepted durably now. */
-MUST_CHECK enum status committer_probe(struct committer *committer, struct fail *why);
+    /* The committer's own. */
+    struct job *next;
+    int64_t since_us;    /* monotonic, when it was handed over */
+    int64_t deadline_ms; /* for the store; the spool has WAIT_SPOOL_MS more */
+};
+
+/* Hands a job over; nothing of it may be touched any more, it may be settled already. */
+void committer_submit(struct committer *committer, struct job *job);
+
+/* Settles jobs that no committer has taken in time.  To be called now and then
+ * while jobs are under way. */
+void committer_expire(struct committer *committer);
 
 #endif

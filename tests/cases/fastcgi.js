@@ -37,7 +37,7 @@ function stream(type, content, options = {}) {
   const size = options.size || RECORD_MAX;
   const records = [];
   for (let at = 0; at < bytes.length; at += size) records.push(record(type, bytes.subarray(at, at + size), options));
-  return Buffer.concat([...records, record(type, '', { ...options, padding: 0 })]); // libfcgi 2.4.2 takes no padding here
+  return Buffer.concat([...records, record(type, '', options)]);
 }
 
 // A whole, correct request for POST /leads; `changes` replace or remove parameters.

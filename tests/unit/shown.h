@@ -5,6 +5,7 @@
 #ifndef LEAD_TEST_SHOWN_H
 #define LEAD_TEST_SHOWN_H
 
+#include "handler/reply.h"
 #include "handler/request.h"
 #include "lib/base/buf.h"
 

@@ -28,11 +28,13 @@ static void *on_begin(void *shared)
     return shared;
 }
 
-static void on_handle(void *context, const struct request *r, struct reply *reply)
+static void on_handle(void *context, const struct request *r, struct reply *reply,
+                      void (*on_answered)(void *whose), void *whose)
 {
     (void)context;
     show_request(r, reply);
     seen |= END_HANDLED;
+    on_answered(whose);
 }
 
 static void on_after(void *context)
@@ -126,7 +128,8 @@ static const struct conversation CONVERSATIONS[] = {
 
 static int run_child(const struct conversation *c, int input, int output)
 {
-    static const struct request_handler handler = {on_begin, on_handle, on_after, on_end, &seen};
+    static const struct request_handler handler = {
+        .begin = on_begin, .handle = on_handle, .after = on_after, .end = on_end, .shared = &seen};
     struct metrics *metrics;
     struct fail why;
     (void)signal(SIGPIPE, SIG_IGN);

@@ -55,6 +55,11 @@ static int tear_down(void **state)
     return 0;
 }
 
+static void on_answered(void *whose)
+{
+    *(bool *)whose = true;
+}
+
 static int code_for(struct fixture *f, struct span query)
 {
     struct request request = {.method = SPAN_LIT("POST"),
@@ -62,7 +67,9 @@ static int code_for(struct fixture *f, struct span query)
                               .query = query,
                               .request_id = SPAN_LIT("r-1")};
     reply_reset(&f->reply);
-    intake_handle(f->intake, &request, &f->reply);
+    bool is_answered = false;
+    intake_handle(f->intake, &request, &f->reply, on_answered, &is_answered);
+    assert_true(is_answered);
     return f->reply.code;
 }
 

@@ -10,6 +10,7 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -372,6 +373,24 @@ static void test_pages(void **state)
     assert_int_equal(next, 23);
 }
 
+static void post(void *settled)
+{
+    (void)sem_post(settled);
+}
+
+/* Waits until the job is settled. */
+static void commit_job(struct committer *committer, struct job *job)
+{
+    sem_t settled;
+    (void)sem_init(&settled, 0, 0);
+    job->on_settled = post;
+    job->context = &settled;
+    committer_submit(committer, job);
+    while (sem_wait(&settled) != 0)
+        ;
+    (void)sem_destroy(&settled);
+}
+
 static void test_quarantine_keeps_raw_bytes(void **state)
 {
     struct stored *s = *state;
@@ -388,8 +407,11 @@ static void test_quarantine_keeps_raw_bytes(void **state)
                                .body = {body, sizeof body}};
     random_hex(item.id, LEAD_DELIVERY_TEXT);
     assert_int_equal(committer_new(&options, &committer, &why), ST_OK);
-    assert_int_equal(committer_quarantine(committer, &item, &why), ST_OK);
-    assert_int_equal(committer_probe(committer, &why), ST_OK);
+    struct job keep = {.kind = JOB_QUARANTINE, .item = &item}, probe = {.kind = JOB_PROBE};
+    commit_job(committer, &keep);
+    assert_int_equal(keep.status, ST_OK);
+    commit_job(committer, &probe);
+    assert_int_equal(probe.status, ST_OK);
     committer_free(committer);
 
     char key[64];
@@ -484,7 +506,8 @@ static void *store_some(void *context)
         size_t i = crowd->next++;
         if (i >= 200)
             return NULL;
-        committer_store(crowd->committer, crowd->leads[i]);
+        struct job job = {.kind = JOB_LEAD, .lead = crowd->leads[i]};
+        commit_job(crowd->committer, &job);
     }
 }
 
@@ -546,6 +569,79 @@ static void test_group_commit(void **state)
     struct offer offer = offer_of_row(row);
     assert_true(span_eq(offer.title, SPAN_LIT("Example Offer")));
     assert_int_equal(offer.first_ms, START_MS);
+}
+
+struct stuck {
+    struct stored *stored;
+    sem_t begun, go;
+};
+
+/* A commit that takes as long as the test wants. */
+static void hold_commit(void *context, size_t leads, enum status status)
+{
+    struct stuck *stuck = context;
+    (void)leads;
+    (void)status;
+    (void)sem_post(&stuck->begun);
+    while (sem_wait(&stuck->go) != 0)
+        ;
+}
+
+static enum status open_stuck(void *context, struct store **store, struct fail *why)
+{
+    return open_store(((struct stuck *)context)->stored, store, why);
+}
+
+/* What nobody takes in time is given back by committer_expire, not before, and untried. */
+static void test_expiry(void **state)
+{
+    struct stored *s = *state;
+    enum { DEADLINE_MS = 300 };
+    struct stuck stuck = {.stored = s};
+    struct committer_options options = {.open = open_stuck,
+                                        .context = &stuck,
+                                        .rules = rules,
+                                        .connections = 1,
+                                        .deadline_ms = DEADLINE_MS,
+                                        .on_commit = hold_commit};
+    struct committer *committer;
+    struct fail why;
+    sem_t settled[3];
+    struct job jobs[3];
+    (void)sem_init(&stuck.begun, 0, 0);
+    (void)sem_init(&stuck.go, 0, 0);
+    assert_int_equal(committer_new(&options, &committer, &why), ST_OK);
+    int64_t begun_ms = clock_monotonic_ms();
+    for (size_t i = 0; i < 3; i++) {
+        (void)sem_init(&settled[i], 0, 0);
+        jobs[i] = (struct job){.kind = JOB_LEAD,
+                               .lead = new_lead(s, (char)('1' + i), '1', START_MS),
+                               .on_settled = post,
+                               .context = &settled[i]};
+        committer_submit(committer, &jobs[i]);
+        if (i == 0) {
+            while (sem_wait(&stuck.begun) != 0)
+                ;
+        }
+    }
+    committer_expire(committer);
+    int too_early = sem_trywait(&settled[1]);
+    while (sem_trywait(&settled[2]) != 0) {
+        committer_expire(committer);
+        (void)usleep(1000);
+    }
+    int64_t took_ms = clock_monotonic_ms() - begun_ms;
+    int first = sem_trywait(&settled[1]), taken = sem_trywait(&settled[0]);
+    (void)sem_post(&stuck.go);
+    committer_free(committer);
+    assert_int_equal(too_early, -1);
+    assert_int_equal(taken, -1);
+    assert_int_equal(first, 0);
+    assert_in_range(took_ms, DEADLINE_MS, 100 * DEADLINE_MS);
+    assert_int_equal(jobs[0].lead->status, ST_OK);
+    assert_int_equal(jobs[1].lead->status, ST_AGAIN);
+    assert_int_equal(jobs[2].lead->status, ST_AGAIN);
+    assert_int_equal(lead_count(s), 1);
 }
 
 enum { SERVICE_CLOCK_MS = 1000 }; /* the service tells its time in seconds */
@@ -636,7 +732,7 @@ static void test_locks_survive_a_second_connection(void **state)
     TEST(test_new_lead), TEST(test_repeats), TEST(test_own_write_again), TEST(test_own_mails_again),         \
         TEST(test_equal_leads_in_one_call), TEST(test_half_repeats), TEST(test_refused_member),              \
         TEST(test_erased_lead), TEST(test_transaction_is_atomic), TEST(test_etags), TEST(test_pages),        \
-        TEST(test_quarantine_keeps_raw_bytes), TEST(test_probe), TEST(test_group_commit),                    \
+        TEST(test_quarantine_keeps_raw_bytes), TEST(test_probe), TEST(test_group_commit), TEST(test_expiry), \
         TEST(test_offers_directory), TEST(test_offers_directory_removed)
 
 int main(void)

@@ -1,0 +1,72 @@
+/* exchange.h - the FastCGI protocol on one connection (FastCGI Specification 1.0, 29 April 1996): records in, a request
+ * out; an answer in, records out.
+ *
+ * Bytes only: whoever owns the connection reads them, hands them on and writes
+ * what is in out.  All is bounded: parameters by LIMIT_PARAMETERS_BYTES, the body
+ * by body_max, what is to be written by LIMIT_REPLY_BYTES and the largest answer.
+ *
+ * We are a Responder (6.2).  One request at a time: a second one is refused with
+ * FCGI_CANT_MPX_CONN.  Records of requests that are not there are left out (3.3).
+ * Management records are answered (4).
+ * Threads: one owner at a time.
+ */
+#ifndef LEAD_EXCHANGE_H
+#define LEAD_EXCHANGE_H
+
+#include "handler/reply.h"
+#include "handler/request.h"
+#include "lib/base/buf.h"
+
+enum {
+    RECORD_HEAD_BYTES = 8,        /* 3.3 */
+    RECORD_CONTENT_BYTES = 65535, /* the longest */
+    CONTROL_BYTES = 512           /* of FCGI_GET_VALUES with many names; the other contents have 8 */
+};
+
+enum exchange_state {
+    EXCHANGE_READING, /* goes on with the next bytes */
+    EXCHANGE_WHOLE,   /* there is a request; exchange_answer comes next */
+    EXCHANGE_OVER,    /* nothing more than writing out */
+    EXCHANGE_BROKEN   /* the peer does not keep to the protocol, or to our limits */
+};
+
+struct exchange {
+    struct buf out; /* to be written */
+
+    /* The exchange's own. */
+    size_t body_max;
+    unsigned int requests_max; /* what FCGI_GET_VALUES tells */
+    enum exchange_state state;
+    bool has_request;    /* between FCGI_BEGIN_REQUEST and the answer (2.2: active) */
+    bool has_parameters; /* FCGI_PARAMS has ended */
+    unsigned int request_id;
+    struct buf parameters;
+    enum body_state body_state;
+    size_t body_len; /* what CONTENT_LENGTH says */
+    struct buf body;
+
+    /* The record that is being read. */
+    unsigned char head[RECORD_HEAD_BYTES];
+    size_t head_len;
+    size_t content_left;
+    size_t padding_left;
+    unsigned char control[CONTROL_BYTES]; /* the content of records that are no streams */
+    size_t control_len;
+};
+
+void exchange_init(struct exchange *exchange, size_t body_max, unsigned int requests_max);
+void exchange_release(struct exchange *exchange);
+
+/* For the next connection; keeps memory of ordinary size. */
+void exchange_reset(struct exchange *exchange);
+
+/* Takes all the bytes. */
+enum exchange_state exchange_take(struct exchange *exchange, struct span bytes);
+
+/* The request of EXCHANGE_WHOLE.  Borrowed until exchange_reset. */
+void exchange_request(const struct exchange *exchange, struct request *request);
+
+/* Appends the answer and the end of the request (5.5) to out; out->error: it did not fit. */
+void exchange_answer(struct exchange *exchange, const struct reply *reply);
+
+#endif
