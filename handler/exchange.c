@@ -16,7 +16,7 @@ enum record_type {
     GET_VALUES_RESULT = 10,
     UNKNOWN_TYPE = 11
 };
-enum { ROLE_RESPONDER = 1 };
+enum { ROLE_RESPONDER = 1, KEEP_CONN = 1 };
 enum protocol_status { REQUEST_COMPLETE = 0, CANT_MPX_CONN = 1, UNKNOWN_ROLE = 3 };
 enum { BODY_OF_8_BYTES = 8 }; /* of BEGIN_REQUEST, END_REQUEST and UNKNOWN_TYPE */
 
@@ -42,7 +42,17 @@ static void add_end(struct buf *out, unsigned int id, unsigned char app_status, 
     add_record(out, END_REQUEST, id, (struct span){body, sizeof body});
 }
 
-void exchange_answer(struct exchange *x, const struct reply *reply)
+/* The protocol has no word for "close this connection", and who closes one that nginx may just be about to use loses a
+ * request.  But nginx keeps a connection only when nothing follows the end of the request in what it has read
+ * (ngx_http_fastcgi_input_filter), and bytes that were sent at once are read at once.  So one more record makes it
+ * close: a management record, which any other web server leaves out. */
+static void add_farewell(struct buf *out)
+{
+    const char type[BODY_OF_8_BYTES] = {UNKNOWN_TYPE};
+    add_record(out, UNKNOWN_TYPE, MANAGEMENT, (struct span){type, sizeof type});
+}
+
+void exchange_answer(struct exchange *x, const struct reply *reply, enum exchange_future future)
 {
     _Static_assert(LIMIT_REPLY_BODY_BYTES + LIMIT_REPLY_BYTES <= RECORD_CONTENT_BYTES,
                    "one record is enough");
@@ -57,6 +67,8 @@ void exchange_answer(struct exchange *x, const struct reply *reply)
     }
     add_record(out, STDOUT, x->request_id, span_empty()); /* the end of the stream */
     add_end(out, x->request_id, 0, REQUEST_COMPLETE);
+    if (x->keeps && future == EXCHANGE_SHALL_END)
+        add_farewell(out);
     x->has_request = false;
     x->state = EXCHANGE_OVER;
 }
@@ -176,6 +188,7 @@ static enum exchange_state begin_request(struct exchange *x, unsigned int id)
         return EXCHANGE_OVER;
     }
     x->has_request = true;
+    x->keeps = (x->control[2] & KEEP_CONN) != 0;
     return EXCHANGE_READING;
 }
 
@@ -313,14 +326,20 @@ static void empty(struct buf *b)
         buf_reset(b);
 }
 
-void exchange_reset(struct exchange *x)
+void exchange_next(struct exchange *x)
 {
     empty(&x->out);
     empty(&x->parameters);
     empty(&x->body);
     x->state = EXCHANGE_READING;
+    x->keeps = false;
     x->has_request = false;
     x->has_parameters = false;
+}
+
+void exchange_reset(struct exchange *x)
+{
+    exchange_next(x);
     x->head_len = 0;
     x->content_left = 0;
     x->padding_left = 0;

@@ -37,6 +37,7 @@ struct exchange {
     size_t body_max;
     unsigned int requests_max; /* what FCGI_GET_VALUES tells */
     enum exchange_state state;
+    bool keeps;          /* the peer wants to use the connection again (FCGI_KEEP_CONN) */
     bool has_request;    /* between FCGI_BEGIN_REQUEST and the answer (2.2: active) */
     bool has_parameters; /* FCGI_PARAMS has ended */
     unsigned int request_id;
@@ -57,16 +58,21 @@ struct exchange {
 void exchange_init(struct exchange *exchange, size_t body_max, unsigned int requests_max);
 void exchange_release(struct exchange *exchange);
 
-/* For the next connection; keeps memory of ordinary size. */
+/* For the next request on the connection; keeps memory of ordinary size. */
+void exchange_next(struct exchange *exchange);
+/* For the next connection. */
 void exchange_reset(struct exchange *exchange);
 
 /* Takes all the bytes. */
 enum exchange_state exchange_take(struct exchange *exchange, struct span bytes);
 
-/* The request of EXCHANGE_WHOLE.  Borrowed until exchange_reset. */
+/* The request of EXCHANGE_WHOLE.  Borrowed until exchange_next. */
 void exchange_request(const struct exchange *exchange, struct request *request);
 
+/* What the answer says of the connection to a peer that keeps it. */
+enum exchange_future { EXCHANGE_STAYS, EXCHANGE_SHALL_END };
+
 /* Appends the answer and the end of the request (5.5) to out; out->error: it did not fit. */
-void exchange_answer(struct exchange *exchange, const struct reply *reply);
+void exchange_answer(struct exchange *exchange, const struct reply *reply, enum exchange_future future);
 
 #endif

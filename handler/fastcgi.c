@@ -33,6 +33,7 @@ enum {
 
 enum phase {
     PHASE_FREE,
+    PHASE_IDLE,    /* the event thread's: kept by its peer after an answer */
     PHASE_READING, /* the event thread's */
     PHASE_HANDLED, /* somebody else's */
     PHASE_WRITING  /* the event thread's again */
@@ -44,6 +45,7 @@ struct connection {
     void *context; /* the handler's */
     _Atomic enum phase phase;
     int fd;
+    bool is_kept;        /* counted in idle: it may be used again */
     bool is_in_set;      /* of epoll's descriptors */
     int64_t accepted_ms; /* monotonic */
     int64_t moved_ms;    /* since when the peer has neither sent nor taken anything */
@@ -71,6 +73,7 @@ struct fastcgi {
     pthread_mutex_t lock;
     struct connection *free;
     size_t in_use;
+    size_t idle;  /* those of them that are kept, or will be when their answer has left */
     bool is_full; /* the event thread wants to be told of a free connection */
     bool has_ended;
     pthread_cond_t ended;
@@ -103,16 +106,43 @@ static void give_back(struct connection *c)
 {
     struct fastcgi *f = c->fastcgi;
     exchange_reset(&c->exchange);
+    c->written = 0;
     atomic_store(&c->phase, PHASE_FREE);
     (void)pthread_mutex_lock(&f->lock);
     c->next_free = f->free;
     f->free = c;
     f->in_use--;
+    f->idle -= c->is_kept ? 1 : 0;
+    c->is_kept = false;
     bool is_awaited = f->is_full || (f->in_use == 0 && atomic_load(&f->stop));
     f->is_full = false;
     (void)pthread_mutex_unlock(&f->lock);
     if (is_awaited)
         wake(f);
+}
+
+/* Whether the peer may keep its connection: half of the places stay free of those who only may come again. */
+static bool keep(struct connection *c)
+{
+    struct fastcgi *f = c->fastcgi;
+    if (!c->exchange.keeps || atomic_load(&f->stop))
+        return false;
+    (void)pthread_mutex_lock(&f->lock);
+    c->is_kept = f->idle < f->count / 2;
+    f->idle += c->is_kept ? 1 : 0;
+    (void)pthread_mutex_unlock(&f->lock);
+    return c->is_kept;
+}
+
+/* The next request of a kept connection begins. */
+static void begin_again(struct connection *c)
+{
+    struct fastcgi *f = c->fastcgi;
+    (void)pthread_mutex_lock(&f->lock);
+    f->idle -= c->is_kept ? 1 : 0;
+    (void)pthread_mutex_unlock(&f->lock);
+    c->is_kept = false;
+    c->accepted_ms = f->now_ms;
 }
 
 static void drop(struct connection *c)
@@ -165,19 +195,28 @@ static enum written write_out(struct connection *c)
     return WRITTEN_ALL;
 }
 
-/* The last of a connection: its answer has left, or never will. */
+/* The last of an answer: it has left, or never will. */
 static void finish(struct connection *c, bool is_written)
 {
     struct fastcgi *f = c->fastcgi;
     bool is_answer = c->reply.code != 0;
     if (is_answer && !is_written)
         metrics_add(f->options.metrics, METRIC_REPLIES_LOST, 1);
-    (void)close(c->fd);
+    bool stays = is_answer && is_written && c->exchange.keeps; /* its peer closes it */
+    if (!stays)
+        (void)close(c->fd);
     if (is_answer) {
         reply_reset(&c->reply); /* nobody's answer stays for the next one */
         f->options.handler->after(c->context);
     }
-    give_back(c);
+    if (!stays) {
+        give_back(c);
+        return;
+    }
+    exchange_next(&c->exchange);
+    c->written = 0;
+    if (!wait_for(c, EPOLLIN, PHASE_IDLE))
+        drop(c);
 }
 
 static void write_last(struct connection *c)
@@ -192,7 +231,7 @@ static void on_answered(void *whose)
 {
     struct connection *c = whose;
     metrics_add(c->fastcgi->options.metrics, metric_of_code(c->reply.code), 1);
-    exchange_answer(&c->exchange, &c->reply);
+    exchange_answer(&c->exchange, &c->reply, keep(c) ? EXCHANGE_STAYS : EXCHANGE_SHALL_END);
     write_last(c);
 }
 
@@ -265,7 +304,6 @@ static void begin(struct connection *c, int fd)
 {
     c->fd = fd;
     c->is_in_set = false;
-    c->written = 0;
     c->accepted_ms = c->fastcgi->now_ms;
     read_some(c);
 }
@@ -303,12 +341,26 @@ static void accept_all(struct fastcgi *f)
 
 /* --- the event thread ---------------------------------------------------------------------------------------- */
 
-static bool has_waited_enough(const struct connection *c, enum phase phase)
+static bool has_waited_enough(const struct connection *c)
 {
     const struct fastcgi *f = c->fastcgi;
-    if (phase == PHASE_READING && atomic_load(&f->stop) && f->now_ms - c->accepted_ms >= WAIT_LAST_BYTES_MS)
-        return true;
-    return (phase == PHASE_READING || phase == PHASE_WRITING) && f->now_ms - c->moved_ms >= WAIT_PEER_MS;
+    enum phase phase = atomic_load(&c->phase);
+    if (phase == PHASE_FREE || phase == PHASE_HANDLED)
+        return false; /* nothing else of it may be looked at */
+    const int64_t still_ms = f->now_ms - c->moved_ms;
+    switch (phase) {
+    case PHASE_FREE:
+    case PHASE_HANDLED:
+        break;
+    case PHASE_IDLE:
+        return still_ms >= (c->is_kept ? WAIT_PEER_MS : WAIT_FAREWELL_MS);
+    case PHASE_READING:
+        return still_ms >= WAIT_PEER_MS ||
+               (atomic_load(&f->stop) && f->now_ms - c->accepted_ms >= WAIT_LAST_BYTES_MS);
+    case PHASE_WRITING:
+        return still_ms >= WAIT_PEER_MS;
+    }
+    return false;
 }
 
 /* A peer that hangs is hung up: the event that this makes ends the connection. */
@@ -317,7 +369,7 @@ static void tick(struct fastcgi *f)
     f->ticked_ms = f->now_ms;
     for (size_t i = 0; i < f->count; i++) {
         const struct connection *c = &f->connections[i];
-        if (has_waited_enough(c, atomic_load(&c->phase)))
+        if (has_waited_enough(c))
             (void)shutdown(c->fd, SHUT_RDWR);
     }
     f->options.handler->tick(f->options.handler->shared);
@@ -328,10 +380,12 @@ static void on_event(struct connection *c)
     (void)pthread_mutex_lock(&c->fastcgi->lock);
     enum phase phase = atomic_load(&c->phase);
     (void)pthread_mutex_unlock(&c->fastcgi->lock);
-    if (phase == PHASE_READING)
-        read_some(c);
-    else
+    if (phase == PHASE_IDLE)
+        begin_again(c);
+    if (phase == PHASE_WRITING)
         write_last(c);
+    else
+        read_some(c);
 }
 
 static void wait_for_events(struct fastcgi *f, bool is_idle)
@@ -404,14 +458,14 @@ static enum status prepare(struct fastcgi *f, struct fail *why)
         return fail_set(why, ST_NOMEM, 0, "no memory to read requests");
     if (f->epoll_fd < 0 || f->wake_fd < 0 || epoll_ctl(f->epoll_fd, EPOLL_CTL_ADD, f->wake_fd, &wanted) != 0)
         return fail_set(why, ST_IO, errno, "cannot wait for requests");
-    for (; f->count < f->options.requests; f->count++) {
+    for (; f->count < f->options.connections; f->count++) {
         struct connection *c = &f->connections[f->count];
         c->fastcgi = f;
         c->reply = REPLY_INIT;
-        exchange_init(&c->exchange, f->options.body_max_bytes, f->options.requests);
+        exchange_init(&c->exchange, f->options.body_max_bytes, f->options.connections);
         c->context = handler->begin(handler->shared);
         if (!c->context)
-            return fail_set(why, ST_NOMEM, 0, "no memory for %u requests", f->options.requests);
+            return fail_set(why, ST_NOMEM, 0, "no memory for %u connections", f->options.connections);
         c->next_free = f->free;
         f->free = c;
     }
@@ -430,9 +484,9 @@ static enum status start_thread(struct fastcgi *f, struct fail *why)
 
 enum status fastcgi_start(const struct fastcgi_options *options, struct fastcgi **fastcgi, struct fail *why)
 {
-    struct fastcgi *f = calloc(1, sizeof *f + options->requests * sizeof f->connections[0]);
+    struct fastcgi *f = calloc(1, sizeof *f + options->connections * sizeof f->connections[0]);
     if (!f)
-        return fail_set(why, ST_NOMEM, 0, "no memory for %u requests", options->requests);
+        return fail_set(why, ST_NOMEM, 0, "no memory for %u connections", options->connections);
     f->options = *options;
     f->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     f->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -18,21 +18,24 @@ struct fastcgi_options {
     const struct listener *listener;
     const struct request_handler *handler;
     struct metrics *metrics;
-    unsigned int requests; /* served at the same time; more wait in the listener's queue */
+    unsigned int connections; /* at the same time; more wait in the listener's queue */
     size_t body_max_bytes;
 };
 
 struct fastcgi;
 
 /* Starts the thread; keeps the listener and the handler until it has ended.  All
- * signals must be blocked in the calling thread.  A connection serves one request,
- * also when its peer asks to keep it: an idle peer must not take another's place.
- * A peer that neither sends nor takes a byte for WAIT_PEER_MS is given up. */
+ * signals must be blocked in the calling thread.  A peer may keep its connection
+ * for more requests; it should close it within less than WAIT_PEER_MS, because one
+ * that neither sends nor takes a byte for so long is given up.  At most half of the
+ * connections are kept by idle peers; another one is told to close its connection, and
+ * has WAIT_FAREWELL_MS for that. */
 MUST_CHECK enum status fastcgi_start(const struct fastcgi_options *options, struct fastcgi **fastcgi,
                                      struct fail *why);
 
-/* Accepts no more, finishes what was accepted, at most wait_ms; then frees.  A
- * request that is not whole WAIT_LAST_BYTES_MS after its connection was accepted
+/* Accepts no more, finishes what was accepted, at most wait_ms; then frees.  On a
+ * kept connection requests are served until its peer closes it, which is what nginx
+ * does after its next answer.  A request that is not whole WAIT_LAST_BYTES_MS after its connection was accepted
  * is broken off.  false: there is still one.  Nothing was freed then: call it
  * again, or end the process. */
 MUST_CHECK bool fastcgi_stop(struct fastcgi *fastcgi, int64_t wait_ms);

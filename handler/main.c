@@ -111,7 +111,7 @@ static int serve_fastcgi(struct service *service, struct key_ring *keys,
         .listener = &listener,
         .handler = handler,
         .metrics = service->metrics,
-        .requests = service->config.threads,
+        .connections = 2 * service->config.threads, /* half of them may be idle */
         .body_max_bytes = service->config.body_max_bytes,
     };
     if (service_has_relay(service) && relay_start(&relay_options, &relay, &why) != ST_OK) {

@@ -193,7 +193,7 @@ http {
   client_body_temp_path ${bench.file('body')}; fastcgi_temp_path ${bench.file('fastcgi')};
   proxy_temp_path ${bench.file('proxy')}; scgi_temp_path ${bench.file('scgi')}; uwsgi_temp_path ${bench.file('uwsgi')};
   keepalive_requests 10000000;
-  upstream leadhook { server unix:${bench.file('fcgi.sock')}; ${kind === 'node' ? 'keepalive 256;' : ''} }
+  upstream leadhook { server unix:${bench.file('fcgi.sock')}; ${process.env.NO_KEEP && kind !== 'node' ? '' : 'keepalive 256; keepalive_timeout 2s; keepalive_requests 10000000;'} }
   include ${L.top}/nginx/leadhook-http.conf;
   server {
     listen 127.0.0.1:${bench.port} backlog=1024;

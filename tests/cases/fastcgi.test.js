@@ -59,13 +59,15 @@ test('a whole request is answered, however its bytes are cut and padded', async 
   assert.strictEqual((await bench.list()).length, Object.keys(ways).length);
 });
 
-test('a connection that is to be kept is closed all the same', async (t) => {
+test('peers that keep their connection and do not use it again take nobody\'s place', async (t) => {
   const bench = await setUp(t);
+  const held = [];
   for (let i = 0; i < 3 * THREADS; i++) {
     const body = L.lead();
-    const answer = await bench.send(F.request(F.parameters(L.KEY, body), body, { keep: true }));
-    assert.strictEqual(answer.code, 200);
+    held.push(await F.hold(bench.socket, F.request(F.parameters(L.KEY, body), body, { keep: true })));
   }
+  await assertAnswering(bench);
+  for (const socket of held) socket.destroy();
   await assertServing(bench);
 });
 

@@ -198,13 +198,13 @@ static int tear_down(void **state)
     return 0;
 }
 
-static void start(struct fixture *f, unsigned int requests)
+static void start(struct fixture *f, unsigned int connections)
 {
     struct fail why = {0};
     struct fastcgi_options options = {.listener = &f->listener,
                                       .handler = &f->handler,
                                       .metrics = f->metrics,
-                                      .requests = requests,
+                                      .connections = connections,
                                       .body_max_bytes = BODY_MAX};
     if (fastcgi_start(&options, &f->fastcgi, &why) != ST_OK)
         fail_msg("start: %s", why.text);
@@ -746,18 +746,48 @@ static void test_pieces(void **state)
     buf_release(&bytes);
 }
 
-/* A peer that wants to keep its connection does not keep its place: the next one is served while the first is
- * still open. */
+static const char farewell[8] = {UNKNOWN_TYPE};
+
+/* A peer may use its connection again. */
 static void test_kept_connection(void **state)
 {
     struct fixture *f = *state;
-    start(f, 1);
-    int first = connect_to(f);
-    send_request(first, KEEP_CONN, POST "CONTENT_LENGTH=1", SPAN_LIT("1"));
-    expect_answer("first", first, "POST /leads? [] [] [] [] complete 1");
-    assert_true(is_at_end(first));
-    converse(f);
-    (void)close(first);
+    start(f, 2);
+    int fd = connect_to(f);
+    for (int i = 0; i < 5; i++) {
+        send_request(fd, KEEP_CONN, POST "CONTENT_LENGTH=3", SPAN_LIT("123"));
+        expect_answer("kept", fd, "POST /leads? [] [] [] [] complete 123");
+        converse(f);
+    }
+    send_request(fd, 0, POST "CONTENT_LENGTH=1", SPAN_LIT("1"));
+    expect_answer("last", fd, "POST /leads? [] [] [] [] complete 1");
+    assert_true(is_at_end(fd));
+    (void)close(fd);
+}
+
+/* Half of the places stay free: who comes when the other half is idle is told to close its connection. */
+static void test_too_many_kept(void **state)
+{
+    struct fixture *f = *state;
+    int fd[4];
+    start(f, 4);
+    for (size_t i = 0; i < 4; i++) {
+        fd[i] = connect_to(f);
+        send_request(fd[i], KEEP_CONN, POST "CONTENT_LENGTH=1", SPAN_LIT("1"));
+        expect_answer("kept", fd[i], "POST /leads? [] [] [] [] complete 1");
+        if (i >= 2)
+            expect_record("farewell", fd[i], UNKNOWN_TYPE, MANAGEMENT, (struct span){farewell, 8});
+    }
+    converse(f); /* waits until those are given up */
+    assert_true(is_at_end(fd[2]));
+    assert_true(is_at_end(fd[3]));
+    for (size_t i = 0; i < 4; i++) {
+        if (i < 2) {
+            send_request(fd[i], KEEP_CONN, POST "CONTENT_LENGTH=1", SPAN_LIT("2"));
+            expect_answer("kept", fd[i], "POST /leads? [] [] [] [] complete 2");
+        }
+        (void)close(fd[i]);
+    }
 }
 
 /* One that sends half a request holds up nobody else, and is served when the rest comes. */
@@ -873,7 +903,7 @@ static void test_start_fails(void **state)
     struct fastcgi_options options = {.listener = &f->listener,
                                       .handler = &f->handler,
                                       .metrics = f->metrics,
-                                      .requests = 4,
+                                      .connections = 4,
                                       .body_max_bytes = BODY_MAX};
     f->shared.refuse_begin = 3;
     assert_int_equal(fastcgi_start(&options, &f->fastcgi, &why), ST_NOMEM);
@@ -895,6 +925,30 @@ static void *run_stop(void *fixture)
 {
     struct fixture *f = fixture;
     return fastcgi_stop(f->fastcgi, PATIENCE_MS) ? f : NULL;
+}
+
+/* A kept connection is served during the stop too, and its peer is the one who closes it. */
+static void test_stop_with_kept_connection(void **state)
+{
+    struct fixture *f = *state;
+    pthread_t stopper;
+    void *stopped;
+    start(f, 2);
+    int fd = connect_to(f), late;
+    send_request(fd, KEEP_CONN, POST "CONTENT_LENGTH=1", SPAN_LIT("1"));
+    expect_answer("kept", fd, "POST /leads? [] [] [] [] complete 1");
+    assert_int_equal(pthread_create(&stopper, NULL, run_stop, f), 0);
+    while ((late = try_connect(f)) >= 0) /* still before the stop */
+        (void)close(late);
+    (void)usleep(10000); /* most likely it is known now; the request is answered in any case */
+    send_request(fd, KEEP_CONN, POST "CONTENT_LENGTH=1", SPAN_LIT("2"));
+    expect_answer("during the stop", fd, "POST /leads? [] [] [] [] complete 2");
+    expect_record("farewell", fd, UNKNOWN_TYPE, MANAGEMENT, (struct span){farewell, 8});
+    (void)close(fd);
+    assert_int_equal(pthread_join(stopper, &stopped), 0);
+    assert_ptr_equal(stopped, f);
+    f->fastcgi = NULL;
+    assert_int_equal(f->shared.handled, 2);
 }
 
 /* What is being served and what waits in the queue is answered; who comes later is refused. */
@@ -1026,6 +1080,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_pieces, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_answer_in_parts, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_kept_connection, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_too_many_kept, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_stop_with_kept_connection, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_hanging_peer, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_lost_reply, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_many_at_once, set_up, tear_down),
