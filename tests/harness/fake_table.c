@@ -107,7 +107,9 @@ static void answer_control(struct out *o, const struct request *q)
         (void)parameter(q, "prefix", prefix_room, sizeof prefix_room, &prefix);
         struct table *table = table_named(name);
         size_t count = 0;
-        for (struct row *row = table ? table->first[0] : NULL; row; row = row->next[0])
+        struct cursor c;
+        for (struct row *row = table ? row_seek(table, (struct key){LIT(""), LIT("")}, &c) : NULL; row;
+             row = cursor_next(&c))
             count += starts(row->key.row, prefix);
         outf(&body, "{\"count\":%zu}\n", count);
     } else if (same(q->path, LIT("/_fault"))) {

@@ -56,6 +56,26 @@ test('a record of the journal that was cut off counts for nothing, and what foll
   assert.deepStrictEqual(await keys(table), ['a', 'd']);
 });
 
+test('many rows that come and go in any order are found in the order of their keys', async (t) => {
+  const { table, client } = await start(t);
+  const number = (i) => (i * 7919) % 2003; // each below 2003 once, in no order
+  const names = (wanted) => Array.from({ length: 2003 }, (_, i) => number(i)).filter(wanted).map((n) => `same-beginning-${String(n).padStart(4, '0')}`);
+  const inTransactions = async (rows, act) => {
+    for (let i = 0; i < rows.length; i += 100) await client().submitTransaction(rows.slice(i, i + 100).map((row) => [act, entity(row)]));
+  };
+  for (const partition of ['o', 'q']) await client().createEntity({ partitionKey: partition, rowKey: 'alone' });
+  await inTransactions(names(() => true), 'create');
+  assert.deepStrictEqual(await keys(table), ['alone', ...names(() => true).sort(), 'alone']);
+  await inTransactions(names((n) => n > 300 && n < 1200), 'delete');
+  await inTransactions(names((n) => n % 5 === 0), 'upsert');
+  const left = names((n) => n <= 300 || n >= 1200 || n % 5 === 0).sort();
+  assert.deepStrictEqual(await keys(table), ['alone', ...left, 'alone']);
+  assert.strictEqual(await outcome(client().createEntity(entity(left[500]))), 409);
+  await table.kill();
+  await table.start();
+  assert.deepStrictEqual(await keys(table), ['alone', ...left, 'alone']);
+});
+
 test('rules: which requests, how many, and what becomes of them', async (t) => {
   const { table, client } = await start(t);
   const insert = (row) => outcome(client().createEntity(entity(row)));

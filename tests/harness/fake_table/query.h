@@ -306,7 +306,8 @@ static void answer_query(struct out *o, const struct request *q, const struct ad
     size_t seen = 0;
     size_t found = 0;
     struct text partition = range.from.partition;
-    struct row *row = row_seek(table, range.from, NULL);
+    struct cursor cursor;
+    struct row *row = row_seek(table, range.from, &cursor);
     while (row && seen < scan_rows && found < limit && body.n < PAGE_BYTES) {
         if (range.one_partition &&
             (!same(row->key.partition, partition) || (range.to.p && compare(row->key.row, range.to) > 0))) {
@@ -319,7 +320,7 @@ static void answer_query(struct out *o, const struct request *q, const struct ad
             row_json(&body, row, select, metadata);
         }
         seen++;
-        row = row->next[0];
+        row = cursor_next(&cursor);
     }
     out_add(&body, LIT("]}"));
     write_head(o, 200);

@@ -1,4 +1,8 @@
-/* rows.h - the tables: a skip list of rows each, in the order of their keys. */
+/* rows.h - the tables: the partitions in the order of their keys, the rows of each in the order of theirs.
+ *
+ * A partition's rows stand in blocks, so a search is one among the blocks' first rows and one in a block: with many rows
+ * the time is that of the memory, and these two touch little of it.
+ */
 #ifndef FAKE_TABLE_ROWS_H
 #define FAKE_TABLE_ROWS_H
 
@@ -13,24 +17,39 @@
 #include "tests/harness/fake_table/entity.h"
 #include "tests/harness/fake_table/stamp.h"
 
-enum { TABLES = 16, TABLE_NAME_BYTES = 63, LEVELS = 20, PARTITIONS = 4096 };
+enum { TABLES = 16, TABLE_NAME_BYTES = 63, BLOCK_ROWS = 256 };
 static const size_t STORE_BYTES = (size_t)4 * 1024 * 1024 * 1024; /* all rows; then 503 */
 
-/* What a search looks at stands together at the end: with many rows its time is that of the memory. */
 struct row {
     uint64_t ticks;
     struct text packed; /* the properties, see row_make */
     size_t bytes;
-    int height;
     struct key key;
+};
+
+struct place {
     uint64_t begin[2]; /* of the RowKey, see begin_of */
-    struct row *next[];
+    struct row *row;
+};
+
+struct block {
+    size_t count; /* never 0 */
+    struct place places[BLOCK_ROWS];
+};
+
+struct partition {
+    struct text key;
+    size_t count, room;
+    struct slot {
+        struct place first; /* the block's */
+        struct block *block;
+    } * slots;
 };
 
 struct table {
     char name[TABLE_NAME_BYTES + 1];
-    size_t count;
-    struct row *first[LEVELS];
+    size_t count, room;
+    struct partition *partitions;
 };
 static struct table tables[TABLES];
 static size_t table_count;
@@ -63,30 +82,6 @@ static int key_compare(struct key a, struct key b)
     return order ? order : compare(a.row, b.row);
 }
 
-/* The partition keys that there have been, each once, so that rows of one partition are seen to be by the address. */
-static struct text partitions[PARTITIONS];
-static size_t partition_count;
-
-/* The one that is kept, or, with too many of them, the text as it came. */
-static struct text partition_kept(struct text partition)
-{
-    uint64_t hash = 0xCBF29CE484222325u; /* FNV-1a */
-    for (size_t i = 0; i < partition.n; i++)
-        hash = (hash ^ (unsigned char)partition.p[i]) * 0x100000001B3u;
-    size_t place = hash % PARTITIONS;
-    while (partitions[place].p && !same(partitions[place], partition))
-        place = (place + 1) % PARTITIONS;
-    if (!partitions[place].p && partition_count < PARTITIONS / 2) {
-        char *copy = malloc(partition.n + 1);
-        if (!copy)
-            die("memory");
-        memcpy(copy, partition.p, partition.n);
-        partitions[place] = (struct text){copy, partition.n};
-        partition_count++;
-    }
-    return partitions[place].p ? partitions[place] : partition;
-}
-
 /* The first sixteen bytes as numbers that compare as the text does. */
 static void begin_of(struct text t, uint64_t begin[2])
 {
@@ -95,40 +90,125 @@ static void begin_of(struct text t, uint64_t begin[2])
         begin[i / 8] |= (uint64_t)(unsigned char)t.p[i] << (56 - 8 * (i % 8));
 }
 
-/* Whether the row comes before the key, whose partition is kept. */
-static bool is_before(const struct row *row, struct key key, const uint64_t begin[2])
+/* Whether the row at this place comes before the RowKey. */
+static bool is_before(const struct place *place, struct text row, const uint64_t begin[2])
 {
-    if (row->key.partition.p != key.partition.p) {
-        int order = compare(row->key.partition, key.partition);
-        if (order)
-            return order < 0;
-    }
     for (size_t i = 0; i < 2; i++) {
-        if (row->begin[i] != begin[i])
-            return row->begin[i] < begin[i];
+        if (place->begin[i] != begin[i])
+            return place->begin[i] < begin[i];
     }
-    return compare(row->key.row, key.row) < 0;
+    return compare(place->row->key.row, row) < 0;
 }
 
-/* The first row at or behind the key; links, unless NULL, gets the pointers that lead there. */
-static struct row *row_seek(struct table *t, struct key key, struct row ***links)
+/* Makes room for one more among `count` things of this size at *array. */
+static void *array_open(void **array, size_t *count, size_t *room, size_t at, size_t size)
 {
-    struct row **next = t->first;
-    uint64_t begin[2];
-    key.partition = partition_kept(key.partition);
-    begin_of(key.row, begin);
-    for (int level = LEVELS - 1; level >= 0; level--) {
-        while (next[level] && is_before(next[level], key, begin))
-            next = next[level]->next;
-        if (links)
-            links[level] = &next[level];
+    if (*count == *room) {
+        *room = *room ? 2 * *room : 8;
+        *array = realloc(*array, *room * size);
+        if (!*array)
+            die("memory");
     }
-    return next[0];
+    char *place = (char *)*array + at * size;
+    memmove(place + size, place, (*count - at) * size);
+    (*count)++;
+    return place;
+}
+
+/* Where a row is, or would be: behind the last of its block, then. */
+struct cursor {
+    struct table *table;
+    size_t partition, slot, place;
+};
+
+static struct row *cursor_row(const struct cursor *c)
+{
+    if (c->partition == c->table->count)
+        return NULL;
+    const struct partition *p = &c->table->partitions[c->partition];
+    return c->slot < p->count && c->place < p->slots[c->slot].block->count
+               ? p->slots[c->slot].block->places[c->place].row
+               : NULL;
+}
+
+/* To the row at the cursor or, where none is, to the first one behind; NULL: there is none. */
+static struct row *cursor_settle(struct cursor *c)
+{
+    struct row *row;
+    while (!(row = cursor_row(c)) && c->partition < c->table->count) {
+        c->place = 0;
+        if (++c->slot >= c->table->partitions[c->partition].count) {
+            c->slot = 0;
+            c->partition++;
+        }
+    }
+    return row;
+}
+
+static struct row *cursor_next(struct cursor *c)
+{
+    c->place++;
+    return cursor_settle(c);
+}
+
+/* The first partition at or behind the key. */
+static size_t partition_seek(const struct table *t, struct text key)
+{
+    size_t low = 0;
+    for (size_t high = t->count; low < high;) {
+        size_t middle = (low + high) / 2;
+        if (compare(t->partitions[middle].key, key) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* The place of the key in its partition, or the partition behind. */
+static struct cursor seek(struct table *t, struct key key)
+{
+    struct cursor c = {.table = t, .partition = partition_seek(t, key.partition)};
+    if (c.partition == t->count || !same(t->partitions[c.partition].key, key.partition))
+        return c;
+    const struct partition *p = &t->partitions[c.partition];
+    uint64_t begin[2];
+    begin_of(key.row, begin);
+    size_t low = 0;
+    for (size_t high = p->count; low < high;) { /* the first block that begins at or behind the key */
+        size_t middle = (low + high) / 2;
+        if (is_before(&p->slots[middle].first, key.row, begin))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low == 0)
+        return c;
+    c.slot = low - 1;
+    const struct block *block = p->slots[c.slot].block;
+    low = 1;
+    for (size_t high = block->count; low < high;) {
+        size_t middle = (low + high) / 2;
+        if (is_before(&block->places[middle], key.row, begin))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    c.place = low;
+    return c;
+}
+
+/* The first row at or behind the key. */
+static struct row *row_seek(struct table *t, struct key key, struct cursor *c)
+{
+    *c = seek(t, key);
+    return cursor_settle(c);
 }
 
 static struct row *row_find(struct table *t, struct key key)
 {
-    struct row *row = row_seek(t, key, NULL);
+    struct cursor c;
+    struct row *row = row_seek(t, key, &c);
     return row && key_compare(row->key, key) == 0 ? row : NULL;
 }
 
@@ -139,42 +219,99 @@ static void row_free(struct row *row)
     free(row);
 }
 
-/* Takes `old` out of the table and frees it, puts `made` in; either may be NULL. */
+static void insert(struct table *t, struct row *row)
+{
+    struct cursor c = seek(t, row->key);
+    if (c.partition == t->count || !same(t->partitions[c.partition].key, row->key.partition)) {
+        char *copy = malloc(row->key.partition.n + 1);
+        if (!copy)
+            die("memory");
+        memcpy(copy, row->key.partition.p, row->key.partition.n);
+        void *partitions = t->partitions;
+        struct partition *made = array_open(&partitions, &t->count, &t->room, c.partition, sizeof *made);
+        *made = (struct partition){.key = {copy, row->key.partition.n}};
+        t->partitions = partitions;
+    }
+    struct partition *p = &t->partitions[c.partition];
+    if (p->count == 0 ||
+        p->slots[c.slot].block->count == BLOCK_ROWS) { /* the first block, or a half of a full one */
+        struct block *made = malloc(sizeof *made);
+        if (!made)
+            die("memory");
+        void *slots = p->slots;
+        struct slot *slot =
+            array_open(&slots, &p->count, &p->room, p->count == 0 ? 0 : c.slot + 1, sizeof *slot);
+        p->slots = slots;
+        slot->block = made;
+        made->count = 0;
+        if (p->count > 1) {
+            struct block *full = slot[-1].block;
+            full->count = BLOCK_ROWS / 2;
+            made->count = BLOCK_ROWS - full->count;
+            memcpy(made->places, full->places + full->count, made->count * sizeof made->places[0]);
+            slot->first = made->places[0];
+            if (c.place > full->count) {
+                c.slot++;
+                c.place -= full->count;
+            }
+        }
+    }
+    struct slot *slot = &p->slots[c.slot];
+    struct place *place = &slot->block->places[c.place];
+    memmove(place + 1, place, (slot->block->count - c.place) * sizeof *place);
+    slot->block->count++;
+    begin_of(row->key.row, place->begin);
+    place->row = row;
+    slot->first = slot->block->places[0];
+}
+
+static void take_out(const struct cursor *c)
+{
+    struct partition *p = &c->table->partitions[c->partition];
+    struct slot *slot = &p->slots[c->slot];
+    struct place *place = &slot->block->places[c->place];
+    slot->block->count--;
+    memmove(place, place + 1, (slot->block->count - c->place) * sizeof *place);
+    slot->first = slot->block->places[0];
+    if (slot->block->count > 0)
+        return;
+    free(slot->block);
+    p->count--;
+    memmove(slot, slot + 1, (p->count - c->slot) * sizeof *slot);
+}
+
+/* Takes `old` out of the table and frees it, puts `made` in; either may be NULL; two have the same key. */
 static void row_change(struct table *t, struct row *old, struct row *made)
 {
-    struct row **links[LEVELS];
-    row_seek(t, old ? old->key : made->key, links);
+    struct cursor c;
     if (old) {
-        for (int level = 0; level < old->height; level++)
-            *links[level] = old->next[level];
-        t->count--;
-    }
-    if (made) {
-        for (int level = 0; level < made->height; level++) {
-            made->next[level] = *links[level];
-            *links[level] = made;
+        (void)row_seek(t, old->key, &c);
+        struct slot *slot = &t->partitions[c.partition].slots[c.slot];
+        if (made) {
+            slot->block->places[c.place].row = made;
+            slot->first = slot->block->places[0];
+        } else {
+            take_out(&c);
         }
-        t->count++;
+    } else {
+        insert(t, made);
     }
     row_free(old);
 }
 
 static void table_remove(struct table *t)
 {
-    while (t->first[0])
-        row_change(t, t->first[0], NULL);
+    for (size_t i = 0; i < t->count; i++) {
+        struct partition *p = &t->partitions[i];
+        for (struct cursor last; p->count > 0; take_out(&last)) {
+            last = (struct cursor){t, i, p->count - 1, p->slots[p->count - 1].block->count - 1};
+            row_free(cursor_row(&last));
+        }
+        free((char *)(uintptr_t)p->key.p);
+        free(p->slots);
+    }
+    free(t->partitions);
     *t = tables[--table_count];
-}
-
-static int random_height(void)
-{
-    static uint64_t state = 0x9E3779B97F4A7C15u;
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    int height =
-        1 + __builtin_ctzll(state | 1ull << 38) / 2; /* a quarter of the rows of each level goes up */
-    return height < LEVELS ? height : LEVELS;
 }
 
 struct packed_head {
@@ -193,23 +330,17 @@ static char *put(char *to, struct text t)
 /* A row with its keys in one block with room for its properties; NULL: the store is full. */
 static struct row *row_new(struct key key, size_t packed, uint64_t ticks)
 {
-    int height = random_height();
-    size_t head = sizeof(struct row) + (size_t)height * sizeof(struct row *);
-    size_t bytes = head + key.partition.n + key.row.n + packed;
+    size_t bytes = sizeof(struct row) + key.partition.n + key.row.n + packed;
     if (bytes > STORE_BYTES - store_bytes)
         return NULL;
     struct row *row = malloc(bytes);
     if (!row)
         return NULL;
     store_bytes += bytes;
-    char *p = (char *)row + head;
-    *row = (struct row){.ticks = ticks, .bytes = bytes, .height = height};
-    begin_of(key.row, row->begin);
-    row->key.partition = partition_kept(key.partition);
-    if (row->key.partition.p == key.partition.p) { /* not kept */
-        row->key.partition.p = p;
-        p = put(p, key.partition);
-    }
+    char *p = (char *)(row + 1);
+    *row = (struct row){.ticks = ticks, .bytes = bytes};
+    row->key.partition = (struct text){p, key.partition.n};
+    p = put(p, key.partition);
     row->key.row = (struct text){p, key.row.n};
     p = put(p, key.row);
     row->packed = (struct text){p, packed};
