@@ -116,9 +116,9 @@ static void give_back(struct connection *c)
     c->is_kept = false;
     bool is_awaited = f->is_full || (f->in_use == 0 && atomic_load(&f->stop));
     f->is_full = false;
-    (void)pthread_mutex_unlock(&f->lock);
     if (is_awaited)
-        wake(f);
+        wake(f); /* under the lock: behind it, with the last connection given back, f may be freed */
+    (void)pthread_mutex_unlock(&f->lock);
 }
 
 /* Whether the peer may keep its connection: half of the places stay free of those who only may come again. */

@@ -9,9 +9,11 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
@@ -136,6 +138,23 @@ ssize_t send(int fd, const void *bytes, size_t len, int flags)
         len = 1;
     }
     return sendto(fd, bytes, len, flags, NULL, 0);
+}
+
+/* The scheduler may stop a thread anywhere, also when it is about to wake the event thread. */
+static _Atomic bool is_wake_slow; /* the next wake-up from another thread */
+static _Atomic bool is_wake_ahead;
+
+int eventfd_write(int fd, eventfd_t value)
+{
+    bool is_slow = !pthread_equal(pthread_self(), test_thread) && atomic_exchange(&is_wake_slow, false);
+    if (is_slow) {
+        is_wake_ahead = true;
+        (void)usleep(300 * 1000); /* the event thread comes by itself every 100 ms */
+    }
+    bool is_written = write(fd, &value, sizeof value) == (ssize_t)sizeof value;
+    if (is_slow)
+        is_wake_ahead = false;
+    return is_written ? 0 : -1;
 }
 
 /* --- fixture -------------------------------------------------------------------------------------------- */
@@ -987,6 +1006,40 @@ static void test_stop_drains(void **state)
     assert_int_equal(f->shared.ended, 1);
 }
 
+static void *run_let_go(void *fixture)
+{
+    let_go(fixture);
+    return NULL;
+}
+
+/* The thread that has written the last answer is through with everything before that is freed. */
+static void test_stop_waits_for_last_thread(void **state)
+{
+    struct fixture *f = *state;
+    pthread_t stopper, answerer;
+    void *stopped;
+    int late;
+    start(f, 2);
+    int fd = connect_to(f);
+    send_request(fd, 0, "REQUEST_METHOD=POST\nSCRIPT_NAME=/wait", NOTHING);
+    wait_for(f, &f->shared.waiting, 1);
+    assert_int_equal(pthread_create(&stopper, NULL, run_stop, f), 0);
+    while ((late = try_connect(f)) >= 0) /* still before the stop */
+        (void)close(late);
+    (void)usleep(10000); /* most likely it is known now: only then the last one wakes the event thread */
+    is_wake_slow = true;
+    assert_int_equal(pthread_create(&answerer, NULL, run_let_go, f), 0);
+    expect_answer("last", fd, "POST /wait? [] [] [] [] complete ");
+    (void)close(fd);
+    assert_int_equal(pthread_join(stopper, &stopped), 0);
+    bool is_ahead = is_wake_ahead;
+    assert_int_equal(pthread_join(answerer, NULL), 0);
+    f->fastcgi = NULL;
+    is_wake_slow = false;
+    assert_ptr_equal(stopped, f);
+    assert_false(is_ahead);
+}
+
 /* A peer that never goes on with its request holds up the end for the time given and not longer. */
 static void test_stop_is_bounded(void **state)
 {
@@ -1088,6 +1141,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_start_fails, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_stop_when_idle, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_stop_drains, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_stop_waits_for_last_thread, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_stop_is_bounded, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_stop_with_hanging_peers, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_stop_inherited, set_up, tear_down),
