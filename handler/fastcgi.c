@@ -319,6 +319,7 @@ static void accept_all(struct fastcgi *f)
         return;
     }
     struct connection *c;
+    listener_unblock(f->options.listener);
     while ((c = take_free(f)) != NULL) {
         int fd = accept4(f->options.listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         int error = errno;

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -24,6 +25,8 @@ bool listener_is_inherited(void)
 
 enum status listener_adopt(struct listener *listener, struct fail *why)
 {
+    /* The socket may become blocking between listener_unblock and accept. */
+    struct timeval wait = {.tv_usec = WAIT_ACCEPT_MS * 1000};
     struct sockaddr_storage address = {0};
     socklen_t len = sizeof address;
     if (!listener_is_inherited())
@@ -35,11 +38,17 @@ enum status listener_adopt(struct listener *listener, struct fail *why)
         return fail_set(
             why, ST_INVALID, 0,
             "file descriptor 0 is no unix socket: FastCGI is trusted, so only nginx may reach it");
-    int flags = fcntl(STDIN_FILENO, F_GETFL);
-    if (flags < 0 || fcntl(STDIN_FILENO, F_SETFL, flags | O_NONBLOCK) != 0)
+    if (setsockopt(STDIN_FILENO, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait) != 0)
         return fail_set(why, ST_IO, errno, "cannot set up the inherited socket");
     *listener = (struct listener){.fd = STDIN_FILENO};
+    listener_unblock(listener);
     return ST_OK;
+}
+
+void listener_unblock(const struct listener *listener)
+{
+    if (!listener->is_own)
+        (void)fcntl(listener->fd, F_SETFL, O_NONBLOCK); /* does not fail on a socket */
 }
 
 /* Whether nobody listens there any more: the only answer on which a socket may be removed. */

@@ -22,9 +22,14 @@ struct listener {
 bool listener_is_inherited(void);
 
 /* Takes over file descriptor 0 and makes it non-blocking, for the processes that
- * share it too.  ST_INVALID: it is no
- * listening unix socket. */
+ * share it too.  ST_INVALID: it is no listening unix socket. */
 MUST_CHECK enum status listener_adopt(struct listener *listener, struct fail *why);
+
+/* To be called before connections are accepted: whoever shares an inherited socket
+ * may have made it blocking again.  systemd does so whenever it starts another
+ * instance or runs an ExecReload.  If that happens after this call, accept fails
+ * with EAGAIN after WAIT_ACCEPT_MS. */
+void listener_unblock(const struct listener *listener);
 
 /* Makes a socket at path.  A dead process's socket is replaced; a live one, or
  * one of which that cannot be told, is refused (ST_EXISTS).  group may be NULL;

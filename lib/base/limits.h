@@ -71,6 +71,7 @@
 #define WAIT_PEER_MS         10000u /* for the next bytes of a request; nginx has it whole before it connects */
 #define WAIT_FAREWELL_MS     1000u  /* for a peer to close its connection, once it was told to */
 #define WAIT_LAST_BYTES_MS   3000u  /* for a whole request, once we are to stop */
+#define WAIT_ACCEPT_MS       1u     /* for a connection that another process has taken */
 #define WAIT_OFFERS_MS       60000u /* between updates of the offers directory's last lead times */
 #define WAIT_RELAY_PASS_MS   30000u /* between looks into the store without a hint */
 #define WAIT_SMTP_CONNECT_MS 30000u

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -1096,28 +1097,61 @@ static void test_stop_with_hanging_peers(void **state)
     buf_release(&bytes);
 }
 
-/* The inherited kind of socket is not ours to end: connections can still be made, for the other processes. */
-static void test_stop_inherited(void **state)
+/* Puts the fixture's socket on file descriptor 0, as one that others have too. */
+static struct listener share_socket(struct fixture *f, int *saved)
 {
-    struct fixture *f = *state;
     struct listener own = f->listener;
     struct fail why;
-    int saved = dup(STDIN_FILENO);
+    *saved = dup(STDIN_FILENO);
     assert_true(dup2(own.fd, STDIN_FILENO) == STDIN_FILENO);
     assert_int_equal(listener_adopt(&f->listener, &why), ST_OK);
-    start(f, 2);
-    converse(f);
-    stop(f);
-    int fd = connect_to(f);
-    (void)close(fd);
+    return own;
+}
+
+static void end_sharing(struct fixture *f, struct listener own, int saved)
+{
     f->listener = own;
     if (saved >= 0)
         assert_true(dup2(saved, STDIN_FILENO) == STDIN_FILENO);
     else
         (void)close(STDIN_FILENO);
     (void)close(saved);
+}
+
+/* The inherited kind of socket is not ours to end: connections can still be made, for the other processes. */
+static void test_stop_inherited(void **state)
+{
+    struct fixture *f = *state;
+    int saved;
+    struct listener own = share_socket(f, &saved);
+    start(f, 2);
+    converse(f);
+    stop(f);
+    int fd = connect_to(f);
+    (void)close(fd);
+    end_sharing(f, own, saved);
     assert_int_equal(f->shared.handled, 1);
     assert_int_equal(f->shared.ended, 2);
+}
+
+/* Who else has the socket may make it blocking at any time: nobody waits for a connection that does not come. */
+static void test_shared_socket_made_blocking(void **state)
+{
+    struct fixture *f = *state;
+    int saved;
+    struct listener own = share_socket(f, &saved);
+    start(f, 4);
+    int fd = connect_to(f);
+    for (int i = 0; i < 3; i++) {
+        send_request(fd, KEEP_CONN, POST "CONTENT_LENGTH=1", SPAN_LIT("1"));
+        expect_answer("kept", fd, "POST /leads? [] [] [] [] complete 1");
+        assert_int_equal(fcntl(own.fd, F_SETFL, 0), 0);
+        converse(f);
+    }
+    (void)close(fd);
+    stop(f);
+    end_sharing(f, own, saved);
+    assert_int_equal(f->shared.handled, 6);
 }
 
 int main(void)
@@ -1145,6 +1179,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_stop_is_bounded, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_stop_with_hanging_peers, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_stop_inherited, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_shared_socket_made_blocking, set_up, tear_down),
     };
     /* As main does: the threads inherit it.  What a broken test raises itself gets through. */
     sigset_t all;

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <netinet/in.h>
@@ -240,6 +241,13 @@ static void test_adopt(void **state)
     assert_int_equal(listener_adopt(&listener, &why), ST_OK);
     assert_int_equal(listener.fd, STDIN_FILENO);
     assert_false(listener.is_own);
+    assert_true(fcntl(STDIN_FILENO, F_GETFL) & O_NONBLOCK);
+
+    /* Another process makes it blocking: accept comes back all the same, and then it is as before. */
+    assert_int_equal(fcntl(made.fd, F_SETFL, 0), 0);
+    assert_int_equal(accept4(listener.fd, NULL, NULL, SOCK_CLOEXEC), -1);
+    assert_int_equal(errno, EAGAIN);
+    listener_unblock(&listener);
     assert_true(fcntl(STDIN_FILENO, F_GETFL) & O_NONBLOCK);
 
     /* Stopping and closing do nothing to the socket of the others. */
