@@ -28,6 +28,7 @@ enum {
     THREAD_STACK_BYTES = 256 * 1024,
     READ_BYTES = 64 * 1024,
     EVENTS = 64,  /* taken at once */
+    ACCEPTS = 64, /* the same: whatever comes, those that are there get their turn */
     TICK_MS = 100 /* how often times are looked at while there are requests */
 };
 
@@ -319,13 +320,17 @@ static void accept_all(struct fastcgi *f)
         return;
     }
     struct connection *c;
+    int accepted = 0;
     listener_unblock(f->options.listener);
     while ((c = take_free(f)) != NULL) {
         int fd = accept4(f->options.listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         int error = errno;
         if (fd >= 0) {
             begin(c, fd);
-            continue;
+            if (++accepted < ACCEPTS)
+                continue;
+            wake(f); /* goes on after what else there is to do */
+            break;
         }
         give_back(c);
         if (error == EINTR || error == ECONNABORTED)

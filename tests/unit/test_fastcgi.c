@@ -50,7 +50,9 @@ struct shared {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     unsigned int begun, handled, afters, ended, waiting;
-    unsigned int refuse_begin; /* the begin of this number, from 1, has no memory */
+    unsigned int refuse_begin;    /* the begin of this number, from 1, has no memory */
+    void (*on_flood)(void *peer); /* called while a request for /flood is handled */
+    void *peer;
     bool go;
     struct pending {
         const struct request *request;
@@ -105,6 +107,8 @@ static void on_handle(void *context, const struct request *r, struct reply *repl
         if (!go)
             return;
     }
+    if (span_eq(r->path, SPAN_LIT("/flood")))
+        s->on_flood(s->peer);
     answer(s, p);
 }
 
@@ -417,6 +421,27 @@ static void send_request(int fd, int flags, const char *pairs, struct span body)
     add_request(&bytes, flags, pairs, body);
     assert_true(write_all(fd, buf_span(&bytes)));
     buf_release(&bytes);
+}
+
+/* Puts the fixture's socket on file descriptor 0, as one that others have too. */
+static struct listener share_socket(struct fixture *f, int *saved)
+{
+    struct listener own = f->listener;
+    struct fail why;
+    *saved = dup(STDIN_FILENO);
+    assert_true(dup2(own.fd, STDIN_FILENO) == STDIN_FILENO);
+    assert_int_equal(listener_adopt(&f->listener, &why), ST_OK);
+    return own;
+}
+
+static void end_sharing(struct fixture *f, struct listener own, int saved)
+{
+    f->listener = own;
+    if (saved >= 0)
+        assert_true(dup2(saved, STDIN_FILENO) == STDIN_FILENO);
+    else
+        (void)close(STDIN_FILENO);
+    (void)close(saved);
 }
 
 /* One that is known to be good. */
@@ -810,6 +835,61 @@ static void test_too_many_kept(void **state)
     }
 }
 
+enum { FLOOD_MS = 3000, FLOOD_LAG = 20 };
+
+/* Connections that come as fast as they are accepted. */
+struct flood {
+    const struct fixture *fixture;
+    int64_t until_ms;
+    int waiting[FLOOD_LAG]; /* their answers, until nobody cares */
+    size_t count;
+};
+
+static void flood(void *peer)
+{
+    struct flood *flood = peer;
+    int fd = clock_monotonic_ms() < flood->until_ms ? try_connect(flood->fixture) : -1;
+    struct buf bytes = BUF_INIT(CONVERSATION_BYTES);
+    add_request(&bytes, 0, "REQUEST_METHOD=POST\nSCRIPT_NAME=/flood", NOTHING);
+    int *place = &flood->waiting[flood->count++ % FLOOD_LAG];
+    if (fd >= 0)
+        (void)write_all(fd, buf_span(&bytes));
+    if (*place >= 0)
+        (void)close(*place);
+    *place = fd;
+    buf_release(&bytes);
+}
+
+/* However many connections wait to be accepted: those that are there are served, and a stop is seen. */
+static void test_flood_of_connections(void **state)
+{
+    struct fixture *f = *state;
+    struct flood peer = {.fixture = f};
+    int saved;
+    struct listener own = share_socket(f, &saved);
+    for (size_t i = 0; i < FLOOD_LAG; i++)
+        peer.waiting[i] = -1;
+    f->shared.on_flood = flood;
+    f->shared.peer = &peer;
+    start(f, 4);
+    int fd = connect_to(f);
+    send_request(fd, KEEP_CONN, POST "CONTENT_LENGTH=1", SPAN_LIT("1"));
+    expect_answer("kept", fd, "POST /leads? [] [] [] [] complete 1");
+    peer.until_ms = clock_monotonic_ms() + FLOOD_MS;
+    int first = connect_to(f);
+    send_request(first, 0, "REQUEST_METHOD=POST\nSCRIPT_NAME=/flood", NOTHING);
+    expect_answer("flood", first, "POST /flood? [] [] [] [] complete ");
+    send_request(fd, KEEP_CONN, POST "CONTENT_LENGTH=1", SPAN_LIT("2"));
+    expect_answer("kept", fd, "POST /leads? [] [] [] [] complete 2");
+    (void)close(fd);
+    (void)close(first);
+    stop(f);
+    assert_true(clock_monotonic_ms() < peer.until_ms);
+    for (size_t i = 0; i < FLOOD_LAG; i++)
+        (void)close(peer.waiting[i]);
+    end_sharing(f, own, saved);
+}
+
 /* One that sends half a request holds up nobody else, and is served when the rest comes. */
 static void test_hanging_peer(void **state)
 {
@@ -1097,27 +1177,6 @@ static void test_stop_with_hanging_peers(void **state)
     buf_release(&bytes);
 }
 
-/* Puts the fixture's socket on file descriptor 0, as one that others have too. */
-static struct listener share_socket(struct fixture *f, int *saved)
-{
-    struct listener own = f->listener;
-    struct fail why;
-    *saved = dup(STDIN_FILENO);
-    assert_true(dup2(own.fd, STDIN_FILENO) == STDIN_FILENO);
-    assert_int_equal(listener_adopt(&f->listener, &why), ST_OK);
-    return own;
-}
-
-static void end_sharing(struct fixture *f, struct listener own, int saved)
-{
-    f->listener = own;
-    if (saved >= 0)
-        assert_true(dup2(saved, STDIN_FILENO) == STDIN_FILENO);
-    else
-        (void)close(STDIN_FILENO);
-    (void)close(saved);
-}
-
 /* The inherited kind of socket is not ours to end: connections can still be made, for the other processes. */
 static void test_stop_inherited(void **state)
 {
@@ -1169,6 +1228,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_kept_connection, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_too_many_kept, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_stop_with_kept_connection, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_flood_of_connections, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_hanging_peer, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_lost_reply, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_many_at_once, set_up, tear_down),
