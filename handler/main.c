@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
@@ -36,7 +37,7 @@
 /* L7 */
 #include "lib/relay/relay_socket.h"
 
-enum { HEAPS = 4 };
+enum { HEAPS = 4, FILES = 4096 };
 
 static int report(const char *event, const struct fail *why, int code)
 {
@@ -49,6 +50,16 @@ static int report(const char *event, const struct fail *why, int code)
 static void save_memory(void)
 {
     (void)mallopt(M_ARENA_MAX, HEAPS); /* does not fail for this option */
+}
+
+/* 2 * LIMIT_THREADS connections would use up the usual 1024 descriptors, and then the spool could not be opened. */
+static void allow_files(void)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur >= FILES)
+        return;
+    files.rlim_cur = files.rlim_max < FILES ? files.rlim_max : FILES;
+    (void)setrlimit(RLIMIT_NOFILE, &files); /* else it is as before */
 }
 
 /* Nothing of ours is for others, and a core would hold keys and personal data. */
@@ -185,6 +196,7 @@ int main(int argc, char **argv)
     int next;
     protect_process();
     save_memory();
+    allow_files();
     int code = service_read(&service, "leadhook", argc, argv, &next);
     if (code == 0 && next < argc) {
         (void)fprintf(stderr, "usage: leadhook [--config FILE]\n");

@@ -183,6 +183,24 @@ test('the socket has the mode that was asked for', async (t) => {
   assert.strictEqual(fs.statSync(bench.settings.listen).mode & 0o777, 0o600);
 });
 
+test('as many connections as there may be leave descriptors for the spool', async (t) => {
+  const bench = new L.Bench(t);
+  const nobody = await L.freePort();
+  bench.configure({ threads: 512, store: 'table', spool: bench.file('spool.db'), table_connection_file: bench.write('connection', L.connectionString(nobody)) });
+  const program = new L.Program('leadhook', 'prlimit', ['--nofile=1024:', leadhook, '--config', bench.config], { log: bench.file('leadhook.log') });
+  bench.stops.push(() => program.stop());
+  await L.until('leadhook', () => /event=ready/.test(program.output()));
+  const sockets = [];
+  for (let i = 0; i < 1024; i++) sockets.push(await F.hold(bench.settings.listen, F.begin()));
+  const body = L.lead();
+  let answer = '';
+  sockets[0].on('data', (chunk) => { answer += chunk; });
+  sockets[0].write(F.request(F.parameters(L.KEY, body), body).subarray(F.begin().length));
+  await L.until('the answer', () => answer.includes('Status: '));
+  assert.match(answer, /Status: 202/);
+  for (const socket of sockets) socket.destroy();
+});
+
 // Mistakes, each with what its line has to say.
 const MISTAKES = {
   'an unknown setting': { set: { colour: 'blue' }, says: /:\d+: setting 'colour': there is no such setting/ },
