@@ -369,14 +369,20 @@ static bool has_waited_enough(const struct connection *c)
     return false;
 }
 
-/* A peer that hangs is hung up: the event that this makes ends the connection. */
+/* A peer that hangs is hung up: the event that this makes ends the connection.  What it has just sent is read all the
+ * same, so the answer must still be able to leave. */
+static void hang_up(const struct connection *c)
+{
+    (void)shutdown(c->fd, atomic_load(&c->phase) == PHASE_WRITING ? SHUT_RDWR : SHUT_RD);
+}
+
 static void tick(struct fastcgi *f)
 {
     f->ticked_ms = f->now_ms;
     for (size_t i = 0; i < f->count; i++) {
         const struct connection *c = &f->connections[i];
         if (has_waited_enough(c))
-            (void)shutdown(c->fd, SHUT_RDWR);
+            hang_up(c);
     }
     f->options.handler->tick(f->options.handler->shared);
 }

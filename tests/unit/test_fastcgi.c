@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/un.h>
 #include <time.h>
@@ -143,6 +144,18 @@ ssize_t send(int fd, const void *bytes, size_t len, int flags)
         len = 1;
     }
     return sendto(fd, bytes, len, flags, NULL, 0);
+}
+
+/* What comes at the very moment in which a peer is given up. */
+static _Atomic int late_fd = -1; /* the peer */
+static struct buf late_bytes = BUF_INIT(1000);
+
+int shutdown(int fd, int how)
+{
+    int late = pthread_equal(pthread_self(), test_thread) ? -1 : atomic_exchange(&late_fd, -1);
+    if (late >= 0)
+        (void)sendto(late, late_bytes.data, late_bytes.len, 0, NULL, 0);
+    return (int)syscall(SYS_shutdown, fd, how);
 }
 
 /* The scheduler may stop a thread anywhere, also when it is about to wake the event thread. */
@@ -835,6 +848,24 @@ static void test_too_many_kept(void **state)
     }
 }
 
+/* A request that was sent before its connection was given up is answered. */
+static void test_request_at_last_moment(void **state)
+{
+    struct fixture *f = *state;
+    start(f, 1);
+    int fd = connect_to(f);
+    send_request(fd, KEEP_CONN, POST "CONTENT_LENGTH=1", SPAN_LIT("1"));
+    expect_answer("first", fd, "POST /leads? [] [] [] [] complete 1");
+    expect_record("farewell", fd, UNKNOWN_TYPE, MANAGEMENT, (struct span){farewell, 8});
+    add_request(&late_bytes, KEEP_CONN, POST "CONTENT_LENGTH=1", SPAN_LIT("2"));
+    late_fd = fd;
+    expect_answer("late", fd, "POST /leads? [] [] [] [] complete 2");
+    (void)close(fd);
+    buf_release(&late_bytes);
+    stop(f);
+    expect_counter(f, "leadhook_replies_lost_total 0\n");
+}
+
 enum { FLOOD_MS = 3000, FLOOD_LAG = 20 };
 
 /* Connections that come as fast as they are accepted. */
@@ -1228,6 +1259,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_kept_connection, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_too_many_kept, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_stop_with_kept_connection, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_request_at_last_moment, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_flood_of_connections, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_hanging_peer, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_lost_reply, set_up, tear_down),
