@@ -1,7 +1,10 @@
 #include "lib/base/log.h"
 
 /* System */
+#include <poll.h>
+#include <pthread.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -11,7 +14,7 @@
 #include "lib/base/clock.h"
 #include "lib/base/text.h"
 
-enum { LOG_LINE_BYTES = 2048, REPEAT_MS = 10 * 60 * 1000 };
+enum { LOG_LINE_BYTES = 2048, REPEAT_MS = 10 * 60 * 1000, WAIT_READER_MS = 1000 };
 
 static void begin(struct buf *line, enum log_level level, const char *event)
 {
@@ -44,12 +47,39 @@ static void add_quoted(struct buf *line, const char *name, const char *value)
     buf_release(&clean);
 }
 
+/* Whether standard error takes a line within wait_ms: a pipe has room for PIPE_BUF bytes then, which are more. */
+static bool has_room(int wait_ms)
+{
+    struct pollfd out = {.fd = STDERR_FILENO, .events = POLLOUT};
+    return poll(&out, 1, wait_ms) > 0;
+}
+
+/* One line at a time, so that the room that was found is still there.  false: there is none. */
+static bool write_line(struct span line)
+{
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    (void)pthread_mutex_lock(&lock);
+    bool fits = has_room(0);
+    if (fits) {
+        ssize_t written = write(STDERR_FILENO, line.ptr, line.len);
+        (void)written; /* there is nowhere left to report it */
+    }
+    (void)pthread_mutex_unlock(&lock);
+    return fits;
+}
+
+/* A reader that stands still must not make requests stand still: it is waited for once, and then lines are lost until it
+ * goes on. */
 static void end(struct buf *line)
 {
+    static _Atomic bool is_stuck;
     if (line->error == ST_OK) {
         line->data[line->len] = '\n'; /* in place of the NUL: the line needs none */
-        ssize_t written = write(STDERR_FILENO, line->data, line->len + 1);
-        (void)written; /* there is nowhere left to report it */
+        struct span whole = {line->data, line->len + 1};
+        bool is_written = write_line(whole);
+        if (!is_written && !atomic_load(&is_stuck))
+            is_written = has_room(WAIT_READER_MS) && write_line(whole);
+        atomic_store(&is_stuck, !is_written);
     }
     buf_release(line);
 }

@@ -6,6 +6,8 @@
  * processes do not mix.  Values are escaped; whoever calls answers for their
  * content: no secrets, no personal data.  The library does not log: it returns
  * reasons; handler and relay log each failure once, where it is decided.
+ * A reader of standard error that stands still is waited for a second; lines are
+ * lost after that, until it goes on.
  * Threads: safe.
  */
 #ifndef LEAD_LOG_H

@@ -6,10 +6,12 @@
 
 #include <cmocka.h>
 
+#include <fcntl.h>
 #include <stdalign.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "lib/base/arena.h"
 #include "lib/base/buf.h"
@@ -938,6 +940,36 @@ static void test_log_repeats(void **state)
     assert_true(log_is_repeat(&last, &denied));
 }
 
+/* Nobody reads standard error: whoever logs goes on, and is heard again when somebody reads. */
+static void test_log_without_reader(void **state)
+{
+    (void)state;
+    enum { LINES = 1000, STUCK_MS = 5000 };
+    char text[64 * 1024];
+    int ends[2], saved = dup(STDERR_FILENO);
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    assert_true(dup2(ends[1], STDERR_FILENO) >= 0);
+    int64_t begun_ms = clock_monotonic_ms();
+    (void)alarm(4 * STUCK_MS / 1000); /* else the test would wait for ever */
+    for (int i = 0; i < LINES; i++)
+        log_event(LOG_LEVEL_INFO, "unread", "number=%0100d", i);
+    (void)alarm(0);
+    int64_t took_ms = clock_monotonic_ms() - begun_ms;
+    assert_true(read(ends[0], text, sizeof text) > 0);
+    log_event(LOG_LEVEL_INFO, "heard", NULL);
+    assert_true(dup2(saved, STDERR_FILENO) >= 0);
+    (void)close(saved);
+    (void)close(ends[1]);
+    bool is_heard = false;
+    for (ssize_t got; (got = read(ends[0], text, sizeof text - 1)) > 0;) {
+        text[got] = '\0';
+        is_heard = strstr(text, "event=heard\n") != NULL;
+    }
+    (void)close(ends[0]);
+    assert_true(took_ms < STUCK_MS);
+    assert_true(is_heard);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -974,6 +1006,7 @@ int main(void)
         cmocka_unit_test(test_secret),
         cmocka_unit_test(test_json_write_fails),
         cmocka_unit_test(test_log_repeats),
+        cmocka_unit_test(test_log_without_reader),
     };
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);
 }
