@@ -16,11 +16,11 @@
 #include "lib/store/quarantine.h"
 
 enum {
-    CONNECTIONS_TABLE = 16, /* many transactions in flight hide the service's latency */
-    CONNECTIONS_MAX = 16,
+    CONNECTIONS_TABLE = 32, /* many transactions in flight hide the service's latency */
+    CONNECTIONS_MAX = 32,
     COMMITTER_STACK_BYTES = 256 * 1024,
     SPOOL_RETRY_MS = 1000, /* between attempts to open a spool that cannot be opened */
-    GATHER_US = 200,       /* beside transactions that take long */
+    GATHER_US = 300,       /* beside many transactions that take long */
     SHORT_US = 4000,       /* a transaction that is worth waiting for */
     TOOK_SHARE = 8,        /* of the last one in the average */
     ALARM_WAIT_MS = 2000
@@ -33,7 +33,6 @@ struct connection {
     struct committer *committer;
     struct store *store;
     pthread_t thread;
-    bool started;
 };
 
 struct committer {
@@ -50,24 +49,56 @@ struct committer {
     struct job **last;
     unsigned int idle;     /* connections that wait for work */
     unsigned int busy;     /* connections that are working */
+    size_t jobs_under_way; /* those that they work on */
     int64_t took_us;       /* by a transaction, on average */
     bool is_one_called;    /* one of the idle was woken and has not come yet */
     bool is_one_gathering; /* one waits for leads to share its transaction */
     bool stopping;
     int64_t flushed_ms; /* when the offers directory was last brought up to date */
     struct connection connections[CONNECTIONS_MAX];
-    size_t connection_count;
+    size_t connection_count; /* those that are there */
+    size_t connections_wanted;
 };
 
 /* --- the side that hands over -------------------------------------------------------------------------------- */
 
-/* Wakes a connection unless one will look at the queue anyway.  Called with the mutex held. */
+static void *run(void *connection);
+
+/* Adds a connection, whose thread looks at the queue first.  Called with the mutex held. */
+static enum status add_connection(struct committer *c, struct fail *why)
+{
+    struct connection *own = &c->connections[c->connection_count];
+    pthread_attr_t attributes;
+    own->committer = c;
+    enum status status = c->options.open(c->options.context, &own->store, why);
+    if (status != ST_OK)
+        return status;
+    (void)pthread_attr_init(&attributes);
+    (void)pthread_attr_setstacksize(&attributes, COMMITTER_STACK_BYTES);
+    int error = pthread_create(&own->thread, &attributes, run, own);
+    (void)pthread_attr_destroy(&attributes);
+    if (error != 0) {
+        store_close(own->store);
+        return fail_set(why, ST_IO, error, "cannot start a committer thread");
+    }
+    c->connection_count++;
+    c->is_one_called = true;
+    return ST_OK;
+}
+
+/* Calls a connection unless one will look at the queue anyway.  Most are only made when all others are busy: a quiet
+ * process needs one.  Called with the mutex held. */
 static void call_one(struct committer *c)
 {
-    if (c->idle == 0 || c->is_one_called || c->is_one_gathering)
+    if (c->is_one_called || c->is_one_gathering)
         return;
-    c->is_one_called = true;
-    (void)pthread_cond_signal(&c->work);
+    if (c->idle > 0) {
+        c->is_one_called = true;
+        (void)pthread_cond_signal(&c->work);
+    } else if (c->connection_count < c->connections_wanted && !c->stopping) {
+        enum status status = add_connection(c, NULL);
+        (void)status; /* else those that are there do it */
+    }
 }
 
 void committer_submit(struct committer *committer, struct job *job)
@@ -408,11 +439,13 @@ static void flush_offers(struct connection *own)
 }
 
 /* How long a lead waits for others while a transaction is under way: a transaction costs the processors far more than
- * one more lead in it.  One that is over soon is waited for, also when it takes twice its usual time; beside longer
- * ones others begin. */
+ * one more lead in it.  One that is over soon is waited for, also when it takes twice its usual time.  Beside longer
+ * ones others begin: at once, until there is so much under way that no connection would be free for the next lead. */
 static int64_t gather_us(const struct committer *c)
 {
-    return c->took_us < SHORT_US ? 2 * c->took_us : GATHER_US;
+    if (c->took_us < SHORT_US)
+        return 2 * c->took_us;
+    return c->jobs_under_way > 2 * c->connections_wanted ? GATHER_US : 0;
 }
 
 /* Whether the oldest job is to be worked on now.  A lone lead waits for nobody. */
@@ -431,11 +464,13 @@ static void take_and_work(struct connection *own)
     if (c->first)
         call_one(c); /* the rest is for another connection */
     c->busy++;
+    c->jobs_under_way += count;
     int64_t begun_us = clock_monotonic_us();
     (void)pthread_mutex_unlock(&c->mutex);
     work_on(own, jobs, count);
     (void)pthread_mutex_lock(&c->mutex);
     c->busy--;
+    c->jobs_under_way -= count;
     c->took_us += (clock_monotonic_us() - begun_us - c->took_us) / TOOK_SHARE;
     if (c->first)
         call_one(c); /* what has gathered shall not wait for the answers */
@@ -461,11 +496,12 @@ static void wait_for_work(struct committer *c)
     c->is_one_called = false;
 }
 
-static void *run(void *context)
+static void *run(void *connection)
 {
-    struct connection *own = context;
+    struct connection *own = connection;
     struct committer *c = own->committer;
     (void)pthread_mutex_lock(&c->mutex);
+    c->is_one_called = false;
     while (c->first || !c->stopping) {
         if (clock_monotonic_ms() - c->flushed_ms >= clock_long_wait_ms(WAIT_OFFERS_MS))
             flush_offers(own);
@@ -478,31 +514,6 @@ static void *run(void *context)
     }
     (void)pthread_mutex_unlock(&c->mutex);
     return NULL;
-}
-
-static enum status start(struct committer *c, struct fail *why)
-{
-    pthread_attr_t attributes;
-    (void)pthread_attr_init(&attributes);
-    (void)pthread_attr_setstacksize(&attributes, COMMITTER_STACK_BYTES);
-    enum status status = ST_OK;
-    size_t wanted = c->options.connections ? c->options.connections : 1;
-    for (size_t i = 0; i < wanted && status == ST_OK; i++) {
-        struct connection *own = &c->connections[i];
-        own->committer = c;
-        status = c->options.open(c->options.context, &own->store, why);
-        if (status != ST_OK)
-            break;
-        c->connection_count++;
-        if (i == 0 && c->options.connections == 0 && !store_joins_partitions(own->store))
-            wanted = CONNECTIONS_TABLE;
-        int error = pthread_create(&own->thread, &attributes, run, own);
-        own->started = error == 0;
-        if (error != 0)
-            status = fail_set(why, ST_IO, error, "cannot start a committer thread");
-    }
-    (void)pthread_attr_destroy(&attributes);
-    return status;
 }
 
 enum status committer_new(const struct committer_options *options, struct committer **committer,
@@ -521,8 +532,14 @@ enum status committer_new(const struct committer_options *options, struct commit
     (void)pthread_mutex_init(&c->spool_mutex, NULL);
     condition_init(&c->work);
     enum status status = offers_new(&c->offers, why);
+    (void)pthread_mutex_lock(&c->mutex);
     if (status == ST_OK)
-        status = start(c, why);
+        status = add_connection(c, why);
+    if (status == ST_OK)
+        c->connections_wanted = options->connections                              ? options->connections
+                                : store_joins_partitions(c->connections[0].store) ? 1
+                                                                                  : CONNECTIONS_TABLE;
+    (void)pthread_mutex_unlock(&c->mutex);
     if (status != ST_OK) {
         committer_free(c);
         return status;
@@ -540,10 +557,8 @@ void committer_free(struct committer *committer)
     c->stopping = true;
     (void)pthread_cond_broadcast(&c->work);
     (void)pthread_mutex_unlock(&c->mutex);
-    for (size_t i = 0; i < c->connection_count; i++) {
-        if (c->connections[i].started)
-            (void)pthread_join(c->connections[i].thread, NULL);
-    }
+    for (size_t i = 0; i < c->connection_count; i++) /* no more are added */
+        (void)pthread_join(c->connections[i].thread, NULL);
     if (c->connection_count > 0) {
         enum status status = offers_flush(c->offers, c->connections[0].store,
                                           clock_monotonic_ms() + c->options.deadline_ms, NULL);

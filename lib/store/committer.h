@@ -24,12 +24,13 @@
 struct committer;
 
 struct committer_options {
-    /* Opens one connection; called once per committer thread, by committer_new. */
+    /* Opens one connection; called once per committer thread: for the first by committer_new, for
+     * others when all that are there are busy. */
     enum status (*open)(void *context, struct store **store, struct fail *why);
     void *context;
     struct lead_rules rules;    /* borrowed until committer_free */
     int64_t deadline_ms;        /* for one piece of work, from the moment it is handed over */
-    unsigned int connections;   /* 0: one for a store that joins partitions, else sixteen */
+    unsigned int connections;   /* 0: one for a store that joins partitions, else up to 32 */
     struct spool_options spool; /* path NULL: none */
     unsigned int quarantine_per_day;
     bool raises_alarms; /* somebody is mailed about them */

@@ -574,6 +574,7 @@ static void test_group_commit(void **state)
 struct stuck {
     struct stored *stored;
     sem_t begun, go;
+    _Atomic unsigned int opened;
 };
 
 /* A commit that takes as long as the test wants. */
@@ -589,7 +590,55 @@ static void hold_commit(void *context, size_t leads, enum status status)
 
 static enum status open_stuck(void *context, struct store **store, struct fail *why)
 {
-    return open_store(((struct stuck *)context)->stored, store, why);
+    struct stuck *stuck = context;
+    stuck->opened++;
+    return open_store(stuck->stored, store, why);
+}
+
+static void wait_on(sem_t *semaphore)
+{
+    while (sem_wait(semaphore) != 0)
+        ;
+}
+
+/* Connections are made when there is work and all others are busy, and no more than are wanted. */
+static void test_connections_as_needed(void **state)
+{
+    struct stored *s = *state;
+    enum { CONNECTIONS = 3, LEADS = 5 };
+    struct stuck stuck = {.stored = s};
+    struct committer_options options = {.open = open_stuck,
+                                        .context = &stuck,
+                                        .rules = rules,
+                                        .connections = CONNECTIONS,
+                                        .deadline_ms = 60000,
+                                        .on_commit = hold_commit};
+    struct committer *committer;
+    struct fail why;
+    sem_t settled;
+    struct job jobs[LEADS];
+    (void)sem_init(&settled, 0, 0);
+    (void)sem_init(&stuck.begun, 0, 0);
+    (void)sem_init(&stuck.go, 0, 0);
+    assert_int_equal(committer_new(&options, &committer, &why), ST_OK);
+    for (size_t i = 0; i < LEADS; i++) {
+        jobs[i] = (struct job){.kind = JOB_LEAD,
+                               .lead = new_lead(s, (char)('1' + i), '1', START_MS),
+                               .on_settled = post,
+                               .context = &settled};
+        committer_submit(committer, &jobs[i]);
+        if (i < CONNECTIONS) {
+            wait_on(&stuck.begun);
+            assert_int_equal(stuck.opened, i + 1);
+        }
+    }
+    for (size_t i = 0; i < LEADS; i++) /* the last two may share a transaction */
+        (void)sem_post(&stuck.go);
+    for (size_t i = 0; i < LEADS; i++)
+        wait_on(&settled);
+    committer_free(committer);
+    assert_int_equal(stuck.opened, CONNECTIONS);
+    assert_int_equal(lead_count(s), LEADS);
 }
 
 /* What nobody takes in time is given back by committer_expire, not before, and untried. */
@@ -619,10 +668,8 @@ static void test_expiry(void **state)
                                .on_settled = post,
                                .context = &settled[i]};
         committer_submit(committer, &jobs[i]);
-        if (i == 0) {
-            while (sem_wait(&stuck.begun) != 0)
-                ;
-        }
+        if (i == 0)
+            wait_on(&stuck.begun);
     }
     committer_expire(committer);
     int too_early = sem_trywait(&settled[1]);
@@ -732,8 +779,9 @@ static void test_locks_survive_a_second_connection(void **state)
     TEST(test_new_lead), TEST(test_repeats), TEST(test_own_write_again), TEST(test_own_mails_again),         \
         TEST(test_equal_leads_in_one_call), TEST(test_half_repeats), TEST(test_refused_member),              \
         TEST(test_erased_lead), TEST(test_transaction_is_atomic), TEST(test_etags), TEST(test_pages),        \
-        TEST(test_quarantine_keeps_raw_bytes), TEST(test_probe), TEST(test_group_commit), TEST(test_expiry), \
-        TEST(test_offers_directory), TEST(test_offers_directory_removed)
+        TEST(test_quarantine_keeps_raw_bytes), TEST(test_probe), TEST(test_group_commit),                    \
+        TEST(test_connections_as_needed), TEST(test_expiry), TEST(test_offers_directory),                    \
+        TEST(test_offers_directory_removed)
 
 int main(void)
 {
