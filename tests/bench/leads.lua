@@ -1,6 +1,6 @@
 -- Load for wrk: every request is another lead with all fields of a marketplace delivery, so none is a repeat.
 -- wrk ... -- NAME OFFERS: NAME makes the addresses of this run differ from those of all others; the leads go round
--- OFFERS offers.
+-- OFFERS offers.  Without arguments it gets the URL.
 -- Ends with a line for load.js: answers, those not 2xx, socket errors, microseconds, p50 ms, p99 ms.
 
 local threads = 0
@@ -11,6 +11,10 @@ function setup(thread)
 end
 
 function init(args)
+    if not args[1] then
+        request = nil
+        return
+    end
     prefix = args[1] .. "-" .. number .. "-"
     offers = tonumber(args[2])
     sent = 0

@@ -13,11 +13,12 @@ const DRAIN_MS = 300000; // for the mails of a turn
 
 let loads = 0;
 
-// One run of wrk: { answers, seconds, p50, p99 } in milliseconds.
-function wrk(port, { connections, offers = 1 }, seconds) {
-  const name = `load${process.pid}-${++loads}`;
+// One run of wrk with leads, or with GETs of a path: { answers, seconds, p50, p99 } in milliseconds.
+function wrk(port, { connections, offers = 1, get }, seconds) {
+  const url = get || `/leads?key=${encodeURIComponent(L.KEY)}`;
+  const leads = get ? [] : ['--', `load${process.pid}-${++loads}`, String(offers)];
   const args = ['-t', '1', '-c', String(connections), '-d', `${seconds}s`, '--timeout', '10', '-s', path.join(__dirname, 'leads.lua'),
-    `http://127.0.0.1:${port}/leads?key=${encodeURIComponent(L.KEY)}`, '--', name, String(offers)];
+    `http://127.0.0.1:${port}${url}`, ...leads];
   return new Promise((resolve, reject) => {
     execFile('wrk', args, (error, stdout, stderr) => {
       const result = /^RESULT (.*)$/m.exec(stdout);
@@ -43,7 +44,7 @@ async function turn(competitor, condition, seconds) {
   const look = setInterval(() => { kib = Math.max(kib, competitor.memoryKib()); }, MEMORY_MS);
   let result;
   try {
-    result = await wrk(competitor.port, condition, seconds);
+    result = await wrk(competitor.port, { ...condition, get: competitor.get }, seconds);
   } finally {
     clearInterval(look);
   }

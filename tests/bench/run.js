@@ -84,10 +84,13 @@ async function slow() {
   values.table_10ms_vs_php = ratio(turns, 'table', 'php');
 }
 
+// Added to what a client of the Table service itself waits with as many connections: timers and the load have their part
+// in that too.
 async function latency() {
-  const { turns } = await compare(`Table at ${TABLE_MS} ms, 64 connections`, ['table', 'posting'], { connections: 64, latency: TABLE_MS });
-  values.added_latency_p50_ms = turns.table.map((each) => each.p50 - TABLE_MS);
-  values.added_latency_p99_ms = turns.table.map((each) => each.p99 - TABLE_MS);
+  const { turns } = await compare(`Table at ${TABLE_MS} ms, 64 connections`, ['service', 'table', 'posting'], { connections: 64, latency: TABLE_MS });
+  const added = (name) => turns.table.map((each, round) => each[name] - turns.service[round][name]);
+  values.added_latency_p50_ms = added('p50');
+  values.added_latency_p99_ms = added('p99');
 }
 
 async function azurite() {

@@ -75,6 +75,12 @@ async function startPosting(bench, condition) {
   return { program, rows: table.rows };
 }
 
+// The Table service itself: how long it takes to answer what is simplest.
+async function startService(bench, condition) {
+  const { program, port } = await startServer(bench, 'fake_table', '--latency-ms', String(condition.latency || 0));
+  return { program, port, get: '/_stats' };
+}
+
 async function mailSettings(bench, condition) {
   if (!condition.mail) return { settings: {} };
   const sink = await startSink(bench);
@@ -151,6 +157,7 @@ async function startNode(bench, condition) {
 }
 
 const KINDS = {
+  service: startService,
   empty: startEmpty,
   posting: startPosting,
   table: startOnTable,
@@ -193,7 +200,7 @@ http {
   client_body_temp_path ${bench.file('body')}; fastcgi_temp_path ${bench.file('fastcgi')};
   proxy_temp_path ${bench.file('proxy')}; scgi_temp_path ${bench.file('scgi')}; uwsgi_temp_path ${bench.file('uwsgi')};
   keepalive_requests 10000000;
-  upstream leadhook { server unix:${bench.file('fcgi.sock')}; ${process.env.NO_KEEP && kind !== 'node' ? '' : 'keepalive 256; keepalive_timeout 2s; keepalive_requests 10000000;'} }
+  upstream leadhook { server unix:${bench.file('fcgi.sock')}; ${process.env.NO_KEEP && kind !== 'node' ? '' : 'keepalive 256; keepalive_timeout 500ms; keepalive_requests 10000000;'} }
   include ${L.top}/nginx/leadhook-http.conf;
   server {
     listen 127.0.0.1:${bench.port} backlog=1024;
@@ -235,13 +242,15 @@ async function start(kind, condition) {
   try {
     const competitor = await KINDS[kind](bench, condition);
     const { program } = competitor;
-    await L.until(`the socket of ${kind}`, () => {
-      if (program.status !== undefined) throw new Error(`${kind} ended with ${program.status}: ${program.output()}`);
-      return fs.existsSync(bench.file('fcgi.sock'));
-    });
-    await startNginx(bench, kind);
+    if (!competitor.get) {
+      await L.until(`the socket of ${kind}`, () => {
+        if (program.status !== undefined) throw new Error(`${kind} ended with ${program.status}: ${program.output()}`);
+        return fs.existsSync(bench.file('fcgi.sock'));
+      });
+      await startNginx(bench, kind);
+    }
     const { pid } = program.child;
-    return { kind, ...competitor, bench, port: bench.port, memoryKib: () => sumOver(pid, rssAnonKib), idleKib: sumOver(pid, rssAnonKib),
+    return { kind, port: bench.port, ...competitor, bench, memoryKib: () => sumOver(pid, rssAnonKib), idleKib: sumOver(pid, rssAnonKib),
       cpuSeconds: () => sumOver(pid, cpuSeconds), stop };
   } catch (error) {
     bench.showLogs();
