@@ -182,7 +182,7 @@ http {
   access_log ${this.file('access.log')};
   client_body_temp_path ${this.file('nginx/body')}; fastcgi_temp_path ${this.file('nginx/fcgi')};
   proxy_temp_path ${this.file('nginx/proxy')}; scgi_temp_path ${this.file('nginx/scgi')}; uwsgi_temp_path ${this.file('nginx/uwsgi')};
-  upstream leadhook { server unix:${this.file('fcgi.sock')}; keepalive 16; keepalive_timeout 2s; }
+  upstream leadhook { server unix:${this.file('fcgi.sock')}; keepalive 16; keepalive_timeout 500ms; }
   include ${top}/nginx/leadhook-http.conf;
   server {
     listen 127.0.0.1:${this.port};
