@@ -31,6 +31,10 @@ struct intake {
     struct span key_name;
     char key_text[LIMIT_KEY_NAME_BYTES + 1];
     int64_t begun_ms;
+    struct {
+        unsigned char for_id[LEAD_DELIVERY_TEXT / 2];
+        unsigned char for_lead[LEAD_RANDOM_BYTES];
+    } random; /* asked for at once */
     struct lead lead;
     struct lead_write write;
     struct job job;
@@ -219,13 +223,10 @@ static enum status authorize(struct intake *in, struct fail *why)
 /* From the body to the lead with its keys. */
 static enum status understand(struct intake *in)
 {
-    unsigned char random[LEAD_RANDOM_BYTES];
-    enum status status = crypto_random(random, sizeof random, &in->reason);
     in->offset = 0;
-    if (status == ST_OK)
-        status = lead_understand(in->request->body, in->request->content_type,
-                                 span_of(in->shared->config->withhold_domains), random, &in->arena, &in->lead,
-                                 &in->offset, &in->reason);
+    enum status status = lead_understand(in->request->body, in->request->content_type,
+                                         span_of(in->shared->config->withhold_domains), in->random.for_lead,
+                                         &in->arena, &in->lead, &in->offset, &in->reason);
     in->has_offset = in->request->body.len > 0 && (status == ST_INVALID || status == ST_TOO_LARGE);
     return status;
 }
@@ -233,12 +234,11 @@ static enum status understand(struct intake *in)
 /* Gives the request its time and its public name. */
 static enum status begin_delivery(struct intake *in, struct fail *why)
 {
-    unsigned char bytes[LEAD_DELIVERY_TEXT / 2];
-    enum status status = crypto_random(bytes, sizeof bytes, why);
+    enum status status = crypto_random((unsigned char *)&in->random, sizeof in->random, why);
     in->write = (struct lead_write){.delivery = {.lead = &in->lead, .received_ms = clock_true_ms()}};
     in->write.delivery.key_name = in->key_name;
     if (status == ST_OK)
-        hex_write(bytes, sizeof bytes, in->write.delivery.id);
+        hex_write(in->random.for_id, sizeof in->random.for_id, in->write.delivery.id);
     return status;
 }
 

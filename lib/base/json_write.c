@@ -6,6 +6,9 @@
  */
 #include "lib/base/json_write.h"
 
+/* System */
+#include <string.h>
+
 /* L0 */
 #include "lib/base/text.h"
 
@@ -51,12 +54,17 @@ static void add_string(struct json_writer *w, struct span text)
     if (!at)
         return;
     *at++ = '"';
-    for (size_t i = 0; i < text.len; i++) {
-        unsigned char c = (unsigned char)text.ptr[i];
-        if (is_escaped(c))
-            at = write_escape(at, c);
-        else
-            *at++ = (char)c;
+    if (len == text.len + 2 && text.len) { /* mostly */
+        memcpy(at, text.ptr, text.len);
+        at += text.len;
+    } else {
+        for (size_t i = 0; i < text.len; i++) {
+            unsigned char c = (unsigned char)text.ptr[i];
+            if (is_escaped(c))
+                at = write_escape(at, c);
+            else
+                *at++ = (char)c;
+        }
     }
     *at = '"';
     buf_advance(w->out, len);
