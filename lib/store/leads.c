@@ -156,16 +156,18 @@ static bool add_row(struct commit *c, struct row *row)
     row->used = row->lead_count;
     if (row->found)
         d = row_deliveries(row->found);
+    const struct deliveries found = d;
     for (size_t i = 0; i < row->lead_count; i++) {
         struct lead_write *lead = row->leads[i];
         const struct delivery *delivery = &lead->delivery;
         bool needs_mail = false;
+        lead->has_mail = false;
         if (insert && i == 0) {
             struct span id = span_of(delivery->id);
             d = (struct deliveries){1, delivery->received_ms, delivery->received_ms, id, id};
             needs_mail = true;
-        } else if (!insert && is_ours(&d, delivery) && !changed_by) {
-            lead->is_repeat = !span_eq(d.first_id, span_of(delivery->id));
+        } else if (!insert && is_ours(&found, delivery)) {
+            lead->is_repeat = !span_eq(found.first_id, span_of(delivery->id));
             lead->has_mail = c->rules->recipient_count > 0; /* that attempt wrote it, and nobody was told */
             continue;
         } else {
@@ -242,7 +244,8 @@ static void rows_committed(struct row **taken, size_t count)
         struct row *row = taken[i];
         for (size_t k = 0; k < row->used; k++) {
             settle(row->leads[k], ST_OK, NULL);
-            row->leads[k]->has_mail = k == row->mail_lead && row->operation_count > 1;
+            if (k == row->mail_lead)
+                row->leads[k]->has_mail = row->operation_count > 1;
         }
         row->leads += row->used;
         row->lead_count -= row->used;

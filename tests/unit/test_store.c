@@ -174,6 +174,35 @@ static void test_own_write_again(void **state)
     assert_int_equal(mail_count(s), 4);
 }
 
+/* What an earlier attempt wrote is not counted again when it comes in one call with deliveries that the row does not
+ * know, in any order. */
+static void test_own_write_among_others(void **state)
+{
+    struct stored *s = *state;
+    for (size_t own = 0; own < 3; own++) {
+        struct lead_write *leads[3];
+        for (size_t i = 0; i < 3; i++)
+            leads[i] = new_lead(s, (char)('a' + own), '1', START_MS + (int64_t)i);
+        commit_one(s, leads[own]);
+        leads[own]->delivery.may_be_written = true;
+        commit(s, leads, 3);
+        for (size_t i = 0; i < 3; i++) {
+            assert_int_equal(leads[i]->status, ST_OK);
+            assert_int_equal(leads[i]->is_repeat, i != own);
+            assert_int_equal(leads[i]->has_mail, i == own);
+        }
+    }
+    struct page page = leads_between(s, "0", "~");
+    assert_int_equal(page.count, 3);
+    for (size_t i = 0; i < 3; i++) {
+        struct deliveries d = row_deliveries(&page.rows[i]);
+        assert_int_equal(d.count, 3);
+        assert_int_equal(d.first_ms, START_MS);
+        assert_int_equal(d.last_ms, START_MS + 2);
+    }
+    assert_int_equal(mail_count(s), 6);
+}
+
 /* A repeat whose mark was replaced by another one's: its mails exist, so they are not written twice. */
 static void test_own_mails_again(void **state)
 {
@@ -776,12 +805,12 @@ static void test_locks_survive_a_second_connection(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 #define ON_BOTH                                                                                              \
-    TEST(test_new_lead), TEST(test_repeats), TEST(test_own_write_again), TEST(test_own_mails_again),         \
-        TEST(test_equal_leads_in_one_call), TEST(test_half_repeats), TEST(test_refused_member),              \
-        TEST(test_erased_lead), TEST(test_transaction_is_atomic), TEST(test_etags), TEST(test_pages),        \
-        TEST(test_quarantine_keeps_raw_bytes), TEST(test_probe), TEST(test_group_commit),                    \
-        TEST(test_connections_as_needed), TEST(test_expiry), TEST(test_offers_directory),                    \
-        TEST(test_offers_directory_removed)
+    TEST(test_new_lead), TEST(test_repeats), TEST(test_own_write_again), TEST(test_own_write_among_others),  \
+        TEST(test_own_mails_again), TEST(test_equal_leads_in_one_call), TEST(test_half_repeats),             \
+        TEST(test_refused_member), TEST(test_erased_lead), TEST(test_transaction_is_atomic),                 \
+        TEST(test_etags), TEST(test_pages), TEST(test_quarantine_keeps_raw_bytes), TEST(test_probe),         \
+        TEST(test_group_commit), TEST(test_connections_as_needed), TEST(test_expiry),                        \
+        TEST(test_offers_directory), TEST(test_offers_directory_removed)
 
 int main(void)
 {
