@@ -19,6 +19,7 @@ enum {
     CONNECTIONS_TABLE = 32, /* many transactions in flight hide the service's latency */
     CONNECTIONS_MAX = 32,
     COMMITTER_STACK_BYTES = 256 * 1024,
+    ADD_US = 10000,        /* between two that are added: its handshake takes longer than a transaction */
     SPOOL_RETRY_MS = 1000, /* between attempts to open a spool that cannot be opened */
     GATHER_US = 300,       /* beside many transactions that take long */
     SHORT_US = 4000,       /* a transaction that is worth waiting for */
@@ -58,6 +59,7 @@ struct committer {
     struct connection connections[CONNECTIONS_MAX];
     size_t connection_count; /* those that are there */
     size_t connections_wanted;
+    int64_t added_us; /* monotonic, the last of them */
 };
 
 /* --- the side that hands over -------------------------------------------------------------------------------- */
@@ -82,12 +84,20 @@ static enum status add_connection(struct committer *c, struct fail *why)
         return fail_set(why, ST_IO, error, "cannot start a committer thread");
     }
     c->connection_count++;
+    c->added_us = clock_monotonic_us();
     c->is_one_called = true;
     return ST_OK;
 }
 
+/* Whether another one may be added now. */
+static bool wants_connection(const struct committer *c)
+{
+    return c->connection_count < c->connections_wanted && !c->stopping &&
+           clock_monotonic_us() - c->added_us >= ADD_US;
+}
+
 /* Calls a connection unless one will look at the queue anyway.  Most are only made when all others are busy: a quiet
- * process needs one.  Called with the mutex held. */
+ * process needs one, and a burst is sooner through those that are open.  Called with the mutex held. */
 static void call_one(struct committer *c)
 {
     if (c->is_one_called || c->is_one_gathering)
@@ -95,7 +105,7 @@ static void call_one(struct committer *c)
     if (c->idle > 0) {
         c->is_one_called = true;
         (void)pthread_cond_signal(&c->work);
-    } else if (c->connection_count < c->connections_wanted && !c->stopping) {
+    } else if (wants_connection(c)) {
         enum status status = add_connection(c, NULL);
         (void)status; /* else those that are there do it */
     }
@@ -129,6 +139,8 @@ static struct job *take_late(struct committer *c, int64_t now_ms)
     }
     if (!c->first)
         c->last = &c->first;
+    else
+        call_one(c); /* who came when it was too early for another connection */
     (void)pthread_mutex_unlock(&c->mutex);
     return late;
 }

@@ -74,8 +74,8 @@ struct job {
 /* Hands a job over; nothing of it may be touched any more, it may be settled already. */
 void committer_submit(struct committer *committer, struct job *job);
 
-/* Settles jobs that no committer has taken in time.  To be called now and then
- * while jobs are under way. */
+/* Settles jobs that no committer has taken in time, and sees to it that one
+ * comes for the others.  To be called now and then while jobs are under way. */
 void committer_expire(struct committer *committer);
 
 #endif

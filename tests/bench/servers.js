@@ -23,8 +23,7 @@ const harness = (name) => path.join(L.build, 'harness', name);
 // A program that says "listening PORT".
 async function startServer(bench, name, ...args) {
   const log = bench.file(`${name}.log`);
-  const env = { ...process.env, GLIBC_TUNABLES: 'glibc.malloc.hugetlb=1' }; // its rows fill much memory; page by page is slow
-  const program = new L.Program(name, harness(name), args, { log, spawn: { env } });
+  const program = new L.Program(name, harness(name), args, { log });
   bench.stops.push(() => program.stop());
   const match = await L.until(name, () => {
     if (program.status !== undefined) throw new Error(`${name} ended with ${program.status}: ${program.output()}`);
