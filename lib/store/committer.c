@@ -24,6 +24,9 @@ enum {
     GATHER_US = 300,       /* beside many transactions that take long */
     SHORT_US = 4000,       /* a transaction that is worth waiting for */
     TOOK_SHARE = 8,        /* of the last one in the average */
+    CROWDED = 2,           /* times the least time */
+    CROWDED_US = 20000,    /* at most waited for others then */
+    LEAST_SHARE = 1024,    /* by which the least time grows with every transaction */
     ALARM_WAIT_MS = 2000
 };
 
@@ -52,6 +55,7 @@ struct committer {
     unsigned int busy;     /* connections that are working */
     size_t jobs_under_way; /* those that they work on */
     int64_t took_us;       /* by a transaction, on average */
+    int64_t least_us;      /* by the quickest of late */
     bool is_one_called;    /* one of the idle was woken and has not come yet */
     bool is_one_gathering; /* one waits for leads to share its transaction */
     bool stopping;
@@ -452,11 +456,14 @@ static void flush_offers(struct connection *own)
 
 /* How long a lead waits for others while a transaction is under way: a transaction costs the processors far more than
  * one more lead in it.  One that is over soon is waited for, also when it takes twice its usual time.  Beside longer
- * ones others begin: at once, until there is so much under way that no connection would be free for the next lead. */
+ * ones others begin: at once, until there is so much under way that no connection would be free for the next lead; but
+ * not where transactions take long because there are so many of them. */
 static int64_t gather_us(const struct committer *c)
 {
     if (c->took_us < SHORT_US)
         return 2 * c->took_us;
+    if (c->took_us > CROWDED * c->least_us)
+        return c->took_us < CROWDED_US ? c->took_us : CROWDED_US;
     return c->jobs_under_way > 2 * c->connections_wanted ? GATHER_US : 0;
 }
 
@@ -465,6 +472,14 @@ static bool is_time(const struct committer *c)
 {
     return c->busy == 0 || c->stopping || c->first->kind != JOB_LEAD ||
            clock_monotonic_us() - c->first->since_us >= gather_us(c);
+}
+
+static void note_time(struct committer *c, int64_t took_us)
+{
+    c->took_us += (took_us - c->took_us) / TOOK_SHARE;
+    c->least_us += c->least_us / LEAST_SHARE;
+    if (c->least_us == 0 || took_us < c->least_us)
+        c->least_us = took_us;
 }
 
 /* Called with the mutex held; gives it up for the time of the work. */
@@ -483,7 +498,7 @@ static void take_and_work(struct connection *own)
     (void)pthread_mutex_lock(&c->mutex);
     c->busy--;
     c->jobs_under_way -= count;
-    c->took_us += (clock_monotonic_us() - begun_us - c->took_us) / TOOK_SHARE;
+    note_time(c, clock_monotonic_us() - begun_us);
     if (c->first)
         call_one(c); /* what has gathered shall not wait for the answers */
     (void)pthread_mutex_unlock(&c->mutex);

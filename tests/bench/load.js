@@ -35,6 +35,7 @@ function wrk(port, { connections, offers = 1, get }, seconds) {
 // nothing to do with it; mailRate: mails in a second from the turn's beginning until none waits.
 async function turn(competitor, condition, seconds) {
   const count = async (name) => (competitor[name] ? competitor[name]() : 0);
+  if (competitor.clear) await competitor.clear();
   const rowsBefore = await count('rows');
   const mailsBefore = await count('mails');
   const began = Date.now();
