@@ -3,8 +3,8 @@
  * Each committer thread owns one connection to the store.  It sends whatever
  * waits (with the Table service: for the same partition as the oldest lead) as
  * one transaction, so a lone lead waits for nobody and a crowd shares round
- * trips and fsyncs.  While a transaction is under way a lead waits a moment
- * (8 ms at most, and only beside short ones) for others to join it.
+ * trips and fsyncs.  Where others under way make it worth while a lead waits a
+ * moment for more to join it: 8 ms at most, or 20 ms at a store that is crowded.
  *
  * With a spool, what the store has not taken within deadline_ms, or what comes
  * while the breaker is open, goes there.
