@@ -28,7 +28,7 @@ struct row {
     struct span key;
     const struct entity *found; /* what the store has; NULL: not there as far as we know */
     bool done;
-    bool mails_exist; /* an earlier attempt has written its mails */
+    const struct lead_write *mailed; /* whose mails an earlier attempt has written; NULL: nobody's */
     size_t first_operation;
     size_t operation_count;
     size_t mail_lead; /* index of the lead that has mail in the last operations, or NO_INDEX */
@@ -203,7 +203,7 @@ static bool add_row(struct commit *c, struct row *row)
             return false;
         operation->entity.etag = row->found->etag;
     }
-    if (row->mail_lead != NO_INDEX && !row->mails_exist &&
+    if (row->mail_lead != NO_INDEX && row->leads[row->mail_lead] != row->mailed &&
         !add_mails(c, &row->leads[row->mail_lead]->delivery, came_back))
         return false;
     row->operation_count = c->operation_count - row->first_operation;
@@ -245,7 +245,7 @@ static void rows_committed(struct row **taken, size_t count)
         for (size_t k = 0; k < row->used; k++) {
             settle(row->leads[k], ST_OK, NULL);
             if (k == row->mail_lead)
-                row->leads[k]->has_mail = row->operation_count > 1;
+                row->leads[k]->has_mail = row->operation_count > 1 || row->leads[k] == row->mailed;
         }
         row->leads += row->used;
         row->lead_count -= row->used;
@@ -299,7 +299,7 @@ static enum status read_mail(struct commit *c, struct row *row, size_t operation
     enum status status = store_get_many(c->store, TABLE_LEADS, mail->partition_key, &mail->row_key, 1,
                                         "PartitionKey,RowKey", c->deadline_ms, c->arena, &found, why);
     if (status == ST_OK)
-        row->mails_exist = found != NULL;
+        row->mailed = found ? row->leads[row->mail_lead] : NULL;
     return status;
 }
 

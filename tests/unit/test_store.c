@@ -218,6 +218,26 @@ static void test_own_mails_again(void **state)
     assert_int_equal(mail_count(s), 6);
 }
 
+/* Mails of one delivery that an attempt without an answer wrote are not those of the next delivery in the call. */
+static void test_own_mails_before_another(void **state)
+{
+    struct stored *s = *state;
+    struct lead_write *written[3], *leads[2];
+    for (size_t i = 0; i < 3; i++) {
+        written[i] = new_lead(s, 'a', '1', START_MS + (int64_t)i * 3 * HOUR_MS);
+        commit_one(s, written[i]);
+    }
+    leads[0] = written[1];
+    leads[1] = new_lead(s, 'a', '1', START_MS + 20 * HOUR_MS);
+    assert_int_equal(mail_count(s), 6);
+    commit(s, leads, 2);
+    assert_int_equal(leads[0]->status, ST_OK);
+    assert_int_equal(leads[1]->status, ST_OK);
+    assert_true(leads[0]->has_mail);
+    assert_true(leads[1]->has_mail);
+    assert_int_equal(mail_count(s), 8);
+}
+
 static void test_equal_leads_in_one_call(void **state)
 {
     struct stored *s = *state;
@@ -807,11 +827,12 @@ static void test_locks_survive_a_second_connection(void **state)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 #define ON_BOTH                                                                                              \
     TEST(test_new_lead), TEST(test_repeats), TEST(test_own_write_again), TEST(test_own_write_among_others),  \
-        TEST(test_own_mails_again), TEST(test_equal_leads_in_one_call), TEST(test_half_repeats),             \
-        TEST(test_refused_member), TEST(test_erased_lead), TEST(test_transaction_is_atomic),                 \
-        TEST(test_etags), TEST(test_pages), TEST(test_quarantine_keeps_raw_bytes), TEST(test_probe),         \
-        TEST(test_group_commit), TEST(test_connections_as_needed), TEST(test_expiry),                        \
-        TEST(test_offers_directory), TEST(test_offers_directory_removed)
+        TEST(test_own_mails_again), TEST(test_own_mails_before_another), TEST(test_equal_leads_in_one_call), \
+        TEST(test_half_repeats), TEST(test_refused_member), TEST(test_erased_lead),                          \
+        TEST(test_transaction_is_atomic), TEST(test_etags), TEST(test_pages),                                \
+        TEST(test_quarantine_keeps_raw_bytes), TEST(test_probe), TEST(test_group_commit),                    \
+        TEST(test_connections_as_needed), TEST(test_expiry), TEST(test_offers_directory),                    \
+        TEST(test_offers_directory_removed)
 
 int main(void)
 {
