@@ -19,14 +19,16 @@ enum {
     CONNECTIONS_TABLE = 32, /* many transactions in flight hide the service's latency */
     CONNECTIONS_MAX = 32,
     COMMITTER_STACK_BYTES = 256 * 1024,
-    ADD_US = 10000,        /* between two that are added: its handshake takes longer than a transaction */
+    ADD_US = 10000,      /* between two that are added: its handshake takes longer than a transaction */
+    CALL_AGAIN_MS = 100, /* who was called has not come: glibc may lose a wake-up (its bug 25847) */
+    FLUSH_MS = 2000, /* for the directory's times, which may be late: neither leads nor the end wait longer */
     SPOOL_RETRY_MS = 1000, /* between attempts to open a spool that cannot be opened */
     GATHER_US = 300,       /* beside many transactions that take long */
     SHORT_US = 4000,       /* a transaction that is worth waiting for */
     TOOK_SHARE = 8,        /* of the last one in the average */
     CROWDED = 2,           /* times the least time */
     CROWDED_US = 20000,    /* at most waited for others then */
-    LEAST_SHARE = 1024,    /* by which the least time grows with every transaction */
+    LEAST_SHARE = 1024,    /* of it by which the least time grows with every transaction */
     ALARM_WAIT_MS = 2000
 };
 
@@ -55,7 +57,7 @@ struct committer {
     unsigned int busy;     /* connections that are working */
     size_t jobs_under_way; /* those that they work on */
     int64_t took_us;       /* by a transaction, on average */
-    int64_t least_us;      /* by the quickest of late */
+    int64_t least_us;      /* by the quickest of the store's own of late */
     bool is_one_called;    /* one of the idle was woken and has not come yet */
     bool is_one_gathering; /* one waits for leads to share its transaction */
     bool stopping;
@@ -76,6 +78,7 @@ static enum status add_connection(struct committer *c, struct fail *why)
     struct connection *own = &c->connections[c->connection_count];
     pthread_attr_t attributes;
     own->committer = c;
+    c->added_us = clock_monotonic_us(); /* also one that fails: the next attempt is paced as well */
     enum status status = c->options.open(c->options.context, &own->store, why);
     if (status != ST_OK)
         return status;
@@ -88,7 +91,6 @@ static enum status add_connection(struct committer *c, struct fail *why)
         return fail_set(why, ST_IO, error, "cannot start a committer thread");
     }
     c->connection_count++;
-    c->added_us = clock_monotonic_us();
     c->is_one_called = true;
     return ST_OK;
 }
@@ -141,10 +143,13 @@ static struct job *take_late(struct committer *c, int64_t now_ms)
         c->first = c->first->next;
         *end = NULL;
     }
-    if (!c->first)
+    if (!c->first) {
         c->last = &c->first;
-    else
-        call_one(c); /* who came when it was too early for another connection */
+    } else {
+        if (now_ms - c->first->since_us / 1000 >= CALL_AGAIN_MS)
+            c->is_one_called = false;
+        call_one(c); /* also for who came when it was too early for another connection */
+    }
     (void)pthread_mutex_unlock(&c->mutex);
     return late;
 }
@@ -448,16 +453,15 @@ static void flush_offers(struct connection *own)
         call_one(c); /* what waits shall not wait for this */
     (void)pthread_mutex_unlock(&c->mutex);
     /* Only the directory's times are late then; the next flush tries again. */
-    enum status status =
-        offers_flush(c->offers, own->store, clock_monotonic_ms() + c->options.deadline_ms, NULL);
+    enum status status = offers_flush(c->offers, own->store, clock_monotonic_ms() + FLUSH_MS, NULL);
     (void)status;
     (void)pthread_mutex_lock(&c->mutex);
 }
 
 /* How long a lead waits for others while a transaction is under way: a transaction costs the processors far more than
  * one more lead in it.  One that is over soon is waited for, also when it takes twice its usual time.  Beside longer
- * ones others begin: at once, until there is so much under way that no connection would be free for the next lead; but
- * not where transactions take long because there are so many of them. */
+ * ones others begin: at once, until twice as many leads are under way as there may be connections; but not where transactions
+ * take long because there are so many of them. */
 static int64_t gather_us(const struct committer *c)
 {
     if (c->took_us < SHORT_US)
@@ -474,12 +478,21 @@ static bool is_time(const struct committer *c)
            clock_monotonic_us() - c->first->since_us >= gather_us(c);
 }
 
-static void note_time(struct committer *c, int64_t took_us)
+/* Whether the store itself has taken it: the spool, and an attempt that failed at once, do not tell what is quick there. */
+static bool is_stored(const struct job *job)
+{
+    return job->kind == JOB_LEAD && job->lead->status == ST_OK && !job->lead->is_spooled;
+}
+
+static void note_time(struct committer *c, int64_t took_us, bool is_of_store)
 {
     c->took_us += (took_us - c->took_us) / TOOK_SHARE;
-    c->least_us += c->least_us / LEAST_SHARE;
+    if (!is_of_store)
+        return;
     if (c->least_us == 0 || took_us < c->least_us)
         c->least_us = took_us;
+    else
+        c->least_us += c->least_us / LEAST_SHARE + 1; /* a short time grows too */
 }
 
 /* Called with the mutex held; gives it up for the time of the work. */
@@ -498,9 +511,10 @@ static void take_and_work(struct connection *own)
     (void)pthread_mutex_lock(&c->mutex);
     c->busy--;
     c->jobs_under_way -= count;
-    note_time(c, clock_monotonic_us() - begun_us);
+    note_time(c, clock_monotonic_us() - begun_us, is_stored(jobs[0]));
     if (c->first)
-        call_one(c); /* what has gathered shall not wait for the answers */
+        call_one(
+            c); /* what has gathered shall not wait for the answers, unless somebody sees to it already */
     (void)pthread_mutex_unlock(&c->mutex);
     for (size_t i = 0; i < count; i++)
         jobs[i]->on_settled(jobs[i]->context); /* from here on the job is gone */
@@ -587,8 +601,8 @@ void committer_free(struct committer *committer)
     for (size_t i = 0; i < c->connection_count; i++) /* no more are added */
         (void)pthread_join(c->connections[i].thread, NULL);
     if (c->connection_count > 0) {
-        enum status status = offers_flush(c->offers, c->connections[0].store,
-                                          clock_monotonic_ms() + c->options.deadline_ms, NULL);
+        enum status status =
+            offers_flush(c->offers, c->connections[0].store, clock_monotonic_ms() + FLUSH_MS, NULL);
         (void)status; /* the directory's times are late then, no more */
     }
     for (size_t i = 0; i < c->connection_count; i++)

@@ -25,7 +25,8 @@ struct committer;
 
 struct committer_options {
     /* Opens one connection; called once per committer thread: for the first by committer_new, for
-     * others when all that are there are busy. */
+     * others when all that are there are busy, under the committer's lock and in any thread.  Except
+     * for the first it must not block, or committer_submit does. */
     enum status (*open)(void *context, struct store **store, struct fail *why);
     void *context;
     struct lead_rules rules;    /* borrowed until committer_free */
