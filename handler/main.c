@@ -136,7 +136,7 @@ static int serve_fastcgi(struct service *service, struct key_ring *keys,
         end_by_ms = clock_monotonic_ms() + WAIT_STOP_MS;
         if (!fastcgi_stop(fastcgi, WAIT_STOP_MS)) {
             log_event(LOG_LEVEL_WARNING, "stopped-late", "pid=%d", (int)getpid());
-            _exit(0); /* a peer hangs; what it has not sent whole was not accepted */
+            _exit(0); /* a peer hangs, or the store does for longer than we may; nobody was told 2xx */
         }
     }
     int64_t left_ms = end_by_ms - clock_monotonic_ms();

@@ -16,7 +16,7 @@ const GOALS = [
   { name: 'rssanon_full_mb', at_most: 8, meaning: 'private memory with 32 threads at full load, MB' },
   { name: 'rssanon_idle_mb', at_most: 3, meaning: 'the same before the first request, MB' },
   { name: 'cold_start_ms', at_most: 15, meaning: 'exec to the first stored lead, sqlite, ms' },
-  { name: 'cost_1m_vs_10', at_most: 1.10, meaning: 'time per lead with 1,000,000 leads stored, against 10' },
+  { name: 'cost_1m_vs_10', at_most: 1.10, meaning: 'time per lead with 1,000,000 leads stored, against a store that began with 10' },
 ];
 
 function median(values) {
@@ -39,7 +39,7 @@ function printTurns(title, turns) {
   const kinds = Object.keys(turns);
   const values = (kind, name) => turns[kind].map((turn) => turn[name]);
   const hasMail = kinds.some((kind) => turns[kind][0].mailRate !== undefined);
-  const rows = [['', 'leads/s', 'ratio', '(spread)', 'p50 ms', 'p99 ms', 'CPU us', 'others %', 'RssAnon MB', ...(hasMail ? ['mails/s'] : [])]];
+  const rows = [['', 'leads/s', 'ratio', '(spread)', 'p50 ms', 'p99 ms', 'CPU us', 'others %', 'RssAnon MiB', ...(hasMail ? ['mails/s'] : [])]];
   for (const kind of kinds) {
     const ratios = ratio(turns, kind, kinds[0]);
     rows.push([kind, median(values(kind, 'rate')).toFixed(0), median(ratios).toFixed(3), `(${spread(ratios)})`, median(values(kind, 'p50')).toFixed(2),

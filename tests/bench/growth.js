@@ -40,7 +40,7 @@ async function measure(kind, condition, prepare = async () => {}) {
 // lines: { name: turns, one for each x }
 function show(name, title, xLabel, x, lines, { value = 'rate', yLabel = 'leads/s' } = {}) {
   const names = Object.keys(lines);
-  const rows = [[xLabel, ...names.flatMap((each) => [`${each}: leads/s`, 'p50 ms', 'p99 ms', 'CPU us', 'RssAnon MB'])]];
+  const rows = [[xLabel, ...names.flatMap((each) => [`${each}: leads/s`, 'p50 ms', 'p99 ms', 'CPU us', 'RssAnon MiB'])]];
   x.forEach((label, i) => rows.push([String(label), ...names.flatMap((each) => {
     const { rate, p50, p99, cpu, kib } = lines[each][i];
     return [rate.toFixed(0), p50.toFixed(2), p99.toFixed(2), cpu.toFixed(0), (kib / 1024).toFixed(1)];
@@ -94,7 +94,7 @@ async function offers() {
 
 // The table is filled by leadhook itself, a minute or two of load.
 async function stored() {
-  const x = [10, FULL];
+  const x = ['few', FULL];
   const load = async (competitor) => {
     while (await competitor.rows() < FULL) await turn(competitor, { connections: 64 }, SECONDS);
   };

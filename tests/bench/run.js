@@ -55,7 +55,7 @@ async function compare(title, kinds, condition, seconds = SECONDS) {
 
 const kibToMb = (kib) => kib * 1024 / 1e6;
 
-// The figure is the most that is seen in any part with 32 threads.
+// Of each round the most that is seen in any part with 32 threads.
 function noteMemory(turns) {
   const before = values.rssanon_full_mb || [];
   values.rssanon_full_mb = turns.map((each, round) => Math.max(kibToMb(each.kib), before[round] || 0));
@@ -135,25 +135,31 @@ async function startUp() {
   }
 }
 
-// Time per lead on a full and on an empty sqlite store, in turns; the one is refilled only by what the turns add.
+// Time per lead on a full sqlite store and on one that began with a few leads, in turns; that one is new in every round,
+// because a turn adds tens of thousands.
 async function million() {
   const condition = { connections: 32 };
-  const full = await start('sqlite', condition);
-  const empty = await start('sqlite', condition);
+  const begin = async (leads) => {
+    const competitor = await start('sqlite', condition);
+    await L.request(competitor.port, 'POST', `/leads?key=${encodeURIComponent(L.KEY)}`, L.lead(), { 'Content-Type': 'application/json' });
+    fill(competitor.bench, leads - 1);
+    await turn(competitor, condition, WARM_SECONDS);
+    return competitor;
+  };
+  const full = await begin(FULL);
   const turns = { [`${EMPTY} leads`]: [], [`${FULL} leads`]: [] };
   try {
-    for (const [competitor, leads] of [[empty, EMPTY], [full, FULL]]) {
-      await L.request(competitor.port, 'POST', `/leads?key=${encodeURIComponent(L.KEY)}`, L.lead(), { 'Content-Type': 'application/json' });
-      fill(competitor.bench, leads - 1);
-    }
-    await turn(full, condition, WARM_SECONDS);
     for (let round = 0; round < ROUNDS; round++) {
-      turns[`${EMPTY} leads`].push(await turn(empty, condition, SECONDS));
+      const young = await begin(EMPTY);
+      try {
+        turns[`${EMPTY} leads`].push(await turn(young, condition, SECONDS));
+      } finally {
+        await young.stop();
+      }
       turns[`${FULL} leads`].push(await turn(full, condition, SECONDS));
     }
   } finally {
     await full.stop();
-    await empty.stop();
   }
   printTurns('sqlite with few and with many leads stored, 32 connections', turns);
   values.cost_1m_vs_10 = ratio(turns, `${EMPTY} leads`, `${FULL} leads`);

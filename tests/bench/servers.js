@@ -188,10 +188,12 @@ const PROXY = `location = /leads {
 
 function locationsFor(kind) {
   if (kind === 'node') return PROXY;
-  return forFastcgi(kind.startsWith('php') ? `fastcgi_param SCRIPT_FILENAME ${path.join(__dirname, 'php/lead.php')};` : '');
+  if (!kind.startsWith('php')) return forFastcgi();
+  // Not kept: a child of PHP-FPM serves nobody else while its connection is, and there are fewer children than requests.
+  return forFastcgi(`fastcgi_param SCRIPT_FILENAME ${path.join(__dirname, 'php/lead.php')};`).replace(/^ *fastcgi_keep_conn .*$/m, '');
 }
 
-async function startNginx(bench, kind) {
+async function startNginx(bench, kind, { connections }) {
   bench.port = await L.freePort();
   bench.write('locations.conf', locationsFor(kind));
   bench.write('nginx.conf', `
@@ -205,7 +207,7 @@ http {
   client_body_temp_path ${bench.file('body')}; fastcgi_temp_path ${bench.file('fastcgi')};
   proxy_temp_path ${bench.file('proxy')}; scgi_temp_path ${bench.file('scgi')}; uwsgi_temp_path ${bench.file('uwsgi')};
   keepalive_requests 10000000;
-  upstream leadhook { server unix:${bench.file('fcgi.sock')}; ${process.env.NO_KEEP && kind !== 'node' ? '' : 'keepalive 256; keepalive_timeout 500ms; keepalive_requests 10000000;'} }
+  upstream leadhook { server unix:${bench.file('fcgi.sock')}; keepalive ${connections}; keepalive_timeout 500ms; keepalive_requests 10000000; }
   include ${L.top}/nginx/leadhook-http.conf;
   server {
     listen 127.0.0.1:${bench.port} backlog=1024;
@@ -252,7 +254,7 @@ async function start(kind, condition) {
         if (program.status !== undefined) throw new Error(`${kind} ended with ${program.status}: ${program.output()}`);
         return fs.existsSync(bench.file('fcgi.sock'));
       });
-      await startNginx(bench, kind);
+      await startNginx(bench, kind, condition);
     }
     const { pid } = program.child;
     return { kind, port: bench.port, ...competitor, bench, memoryKib: () => sumOver(pid, rssAnonKib), idleKib: sumOver(pid, rssAnonKib),

@@ -2,8 +2,8 @@
  *
  *   empty_responder SOCKET THREADS [TABLE_URL]
  *
- * Reads each request's body and answers 200 with a few bytes of JSON, with the
- * same library and the same thread model as leadhook, until SIGTERM.  With
+ * Reads each request's body and answers 200 with a few bytes of JSON, with
+ * libfcgi and a thread for each connection, until SIGTERM.  With
  * TABLE_URL (http://host:port/devstoreaccount1/TABLE) it first inserts the body
  * as a row of its own: one signed POST per request over a connection that each
  * thread keeps.  What is not inserted is answered 503.
