@@ -1,8 +1,8 @@
 /* A connection has one owner at a time, who alone looks at it: the event thread while bytes are to be read or could not
  * be written at once; the handler from the moment it gets the request; whichever thread calls on_answered then, which
- * writes the answer.  So nothing of a connection is locked.  Its descriptor comes into the epoll set when there is
- * first something to wait for, and is armed for one event each time: mostly the request is there when the connection is accepted, and the
- * socket takes the answer whole.
+ * writes the answer.  So nothing of a connection is locked.  Its descriptor comes into the epoll set when there is first
+ * something to wait for, and is armed for one event each time: mostly the request is there when the connection is
+ * accepted, and the socket takes the answer whole.
  */
 #include "handler/fastcgi.h"
 

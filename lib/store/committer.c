@@ -460,8 +460,8 @@ static void flush_offers(struct connection *own)
 
 /* How long a lead waits for others while a transaction is under way: a transaction costs the processors far more than
  * one more lead in it.  One that is over soon is waited for, also when it takes twice its usual time.  Beside longer
- * ones others begin: at once, until twice as many leads are under way as there may be connections; but not where transactions
- * take long because there are so many of them. */
+ * ones others begin: at once, until twice as many leads are under way as there may be connections; but not where
+ * transactions take long because there are so many of them. */
 static int64_t gather_us(const struct committer *c)
 {
     if (c->took_us < SHORT_US)
@@ -478,7 +478,8 @@ static bool is_time(const struct committer *c)
            clock_monotonic_us() - c->first->since_us >= gather_us(c);
 }
 
-/* Whether the store itself has taken it: the spool, and an attempt that failed at once, do not tell what is quick there. */
+/* Whether the store itself has taken it: the spool, and an attempt that failed at once, do not tell what is quick
+ * there. */
 static bool is_stored(const struct job *job)
 {
     return job->kind == JOB_LEAD && job->lead->status == ST_OK && !job->lead->is_spooled;
