@@ -29,7 +29,7 @@ enum {
     READ_BYTES = 64 * 1024,
     EVENTS = 64,  /* taken at once */
     ACCEPTS = 64, /* the same: whatever comes, those that are there get their turn */
-    TICK_MS = 100 /* how often times are looked at while there are requests */
+    TICK_MS = 20  /* how often times are looked at, and the committer, while there are requests */
 };
 
 enum phase {
