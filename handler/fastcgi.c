@@ -20,6 +20,7 @@
 #include "lib/base/clock.h"
 #include "lib/base/condition.h"
 #include "lib/base/log.h"
+#include "lib/base/thread.h"
 
 /* Ours */
 #include "handler/exchange.h"
@@ -347,24 +348,22 @@ static void accept_all(struct fastcgi *f)
 
 /* --- the event thread ---------------------------------------------------------------------------------------- */
 
+/* Of a connection that is free or with a handler nothing else may be looked at. */
 static bool has_waited_enough(const struct connection *c)
 {
     const struct fastcgi *f = c->fastcgi;
-    enum phase phase = atomic_load(&c->phase);
-    if (phase == PHASE_FREE || phase == PHASE_HANDLED)
-        return false; /* nothing else of it may be looked at */
-    const int64_t still_ms = f->now_ms - c->moved_ms;
-    switch (phase) {
+    switch (atomic_load(&c->phase)) {
     case PHASE_FREE:
     case PHASE_HANDLED:
         break;
     case PHASE_IDLE:
-        return still_ms >= (c->is_kept ? WAIT_PEER_MS : WAIT_FAREWELL_MS);
+        return f->now_ms - c->moved_ms >= (c->is_kept ? WAIT_PEER_MS : WAIT_FAREWELL_MS);
     case PHASE_READING:
-        return still_ms >= WAIT_PEER_MS ||
-               (atomic_load(&f->stop) && f->now_ms - c->accepted_ms >= WAIT_LAST_BYTES_MS);
+        if (atomic_load(&f->stop) && f->now_ms - c->accepted_ms >= WAIT_LAST_BYTES_MS)
+            return true;
+        return f->now_ms - c->moved_ms >= WAIT_PEER_MS;
     case PHASE_WRITING:
-        return still_ms >= WAIT_PEER_MS;
+        return f->now_ms - c->moved_ms >= WAIT_PEER_MS;
     }
     return false;
 }
@@ -484,16 +483,6 @@ static enum status prepare(struct fastcgi *f, struct fail *why)
     return ST_OK;
 }
 
-static enum status start_thread(struct fastcgi *f, struct fail *why)
-{
-    pthread_attr_t attributes;
-    (void)pthread_attr_init(&attributes);
-    (void)pthread_attr_setstacksize(&attributes, THREAD_STACK_BYTES);
-    int error = pthread_create(&f->thread, &attributes, run, f);
-    (void)pthread_attr_destroy(&attributes);
-    return error == 0 ? ST_OK : fail_set(why, ST_IO, error, "cannot start a thread");
-}
-
 enum status fastcgi_start(const struct fastcgi_options *options, struct fastcgi **fastcgi, struct fail *why)
 {
     struct fastcgi *f = calloc(1, sizeof *f + options->connections * sizeof f->connections[0]);
@@ -506,7 +495,7 @@ enum status fastcgi_start(const struct fastcgi_options *options, struct fastcgi 
     (void)pthread_mutex_init(&f->lock, NULL);
     enum status status = prepare(f, why);
     if (status == ST_OK)
-        status = start_thread(f, why);
+        status = thread_start(&f->thread, THREAD_STACK_BYTES, run, f, "a thread", why);
     if (status == ST_OK)
         *fastcgi = f;
     else

@@ -142,6 +142,13 @@ bool is_invisible_code(uint32_t code)
            (code >= 0x2060 && code <= 0x2069) || code == 0x061C || code == 0xFEFF || code == 0x00AD;
 }
 
+uint64_t text_hash(uint64_t hash, const char *text)
+{
+    for (; *text; text++)
+        hash = (hash ^ (unsigned char)*text) * 0x100000001B3u;
+    return hash;
+}
+
 void text_add_line(struct buf *out, struct span s)
 {
     while (s.len) {

@@ -33,6 +33,10 @@ bool is_control_code(uint32_t code);
  * directional marks, embeddings and isolates, zero-width characters, the BOM. */
 bool is_invisible_code(uint32_t code);
 
+/* FNV-1a of the text, going on from TEXT_HASH_BEGIN or from a hash before it; nothing for secrets. */
+#define TEXT_HASH_BEGIN 0xCBF29CE484222325u
+uint64_t text_hash(uint64_t hash, const char *text);
+
 /* Appends s as one safe line for a terminal or a log: control and invisible
  * characters become U+FFFD, or a space for line breaks and tabs; invalid bytes
  * become U+FFFD. */

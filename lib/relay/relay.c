@@ -22,6 +22,7 @@
 #include "lib/base/encode.h"
 #include "lib/base/file.h"
 #include "lib/base/log.h"
+#include "lib/base/thread.h"
 
 /* L7 */
 #include "lib/relay/relay_socket.h"
@@ -320,16 +321,6 @@ static void *run_role(void *context)
     return NULL;
 }
 
-static int start_thread(pthread_t *thread, void *(*run)(void *), void *context)
-{
-    pthread_attr_t attributes;
-    (void)pthread_attr_init(&attributes);
-    (void)pthread_attr_setstacksize(&attributes, RELAY_STACK_BYTES);
-    int error = pthread_create(thread, &attributes, run, context);
-    (void)pthread_attr_destroy(&attributes);
-    return error;
-}
-
 /* While the lock is ours: starts the roles that there are and waits for their end. */
 static void work(struct relay *r)
 {
@@ -337,13 +328,11 @@ static void work(struct relay *r)
         struct role *role = &r->roles[i];
         if (!role->serve)
             continue;
-        int error = start_thread(&role->thread, run_role, role);
-        role->started = error == 0;
-        if (error != 0) {
-            struct fail why;
-            (void)fail_set(&why, ST_IO, error, "cannot start a relay thread");
+        struct fail why;
+        role->started =
+            thread_start(&role->thread, RELAY_STACK_BYTES, run_role, role, "a relay thread", &why) == ST_OK;
+        if (!role->started)
             log_role_failure(role, &why);
-        }
     }
     while (!atomic_load(&r->stop))
         wait_for_stop(r, -1);
@@ -420,13 +409,10 @@ enum status relay_start(const struct relay_options *options, struct relay **rela
     if (status == ST_OK)
         status = mail_memory_new(&r->memory, why);
     r->options.mailer.memory = r->memory;
-    int error = 0;
     if (status == ST_OK) {
         complete(&r->options, r->owner, &r->stop);
-        error = start_thread(&r->thread, run, r);
+        status = thread_start(&r->thread, RELAY_STACK_BYTES, run, r, "the relay thread", why);
     }
-    if (error != 0)
-        status = fail_set(why, ST_IO, error, "cannot start the relay thread");
     if (status != ST_OK) {
         relay_free(r);
         return status;

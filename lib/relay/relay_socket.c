@@ -17,6 +17,7 @@
 /* L0 */
 #include "lib/base/buf.h"
 #include "lib/base/file.h"
+#include "lib/base/text.h"
 
 enum { LOCK_LIST_BYTES = 1024 * 1024, LOCK_LINE_BYTES = 256, MARKS = 64 };
 
@@ -26,17 +27,9 @@ enum { LOCK_LIST_BYTES = 1024 * 1024, LOCK_LINE_BYTES = 256, MARKS = 64 };
 static _Atomic uint64_t marks[MARKS];
 static _Atomic uint64_t own_path; /* the hash of the path that this process listens at; 0: at none */
 
-/* FNV-1a, going on from `hash`. */
-static uint64_t hash_text(uint64_t hash, const char *text)
-{
-    for (; *text; text++)
-        hash = (hash ^ (unsigned char)*text) * 0x100000001B3u;
-    return hash;
-}
-
 static uint64_t hash_of_path(const char *path)
 {
-    return hash_text(0xCBF29CE484222325u, path);
+    return text_hash(TEXT_HASH_BEGIN, path);
 }
 
 static bool address_of(const char *path, struct sockaddr_un *address)
@@ -166,7 +159,7 @@ bool relay_socket_take(const struct relay_socket *socket_out, char partition[LIM
         return false;
     partition[got] = '\0';
     /* Before the caller looks: what is stored from here on is a reason for another hint. */
-    uint64_t mark = hash_text(socket_out->path_hash, partition);
+    uint64_t mark = text_hash(socket_out->path_hash, partition);
     (void)atomic_compare_exchange_strong(&marks[mark % MARKS], &mark, 0);
     return true;
 }
@@ -189,7 +182,7 @@ void relay_hint(int fd, const char *path, const char *partition)
     uint64_t path_hash = hash_of_path(path);
     _Atomic uint64_t *place = NULL;
     if (path_hash == atomic_load(&own_path)) {
-        uint64_t mark = hash_text(path_hash, partition);
+        uint64_t mark = text_hash(path_hash, partition);
         place = &marks[mark % MARKS];
         if (atomic_exchange(place, mark) == mark)
             return;

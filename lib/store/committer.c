@@ -1,7 +1,6 @@
 #include "lib/store/committer.h"
 
 /* System */
-#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +9,7 @@
 /* L0 */
 #include "lib/base/clock.h"
 #include "lib/base/condition.h"
+#include "lib/base/thread.h"
 
 /* L6 */
 #include "lib/store/offers.h"
@@ -76,19 +76,15 @@ static void *run(void *connection);
 static enum status add_connection(struct committer *c, struct fail *why)
 {
     struct connection *own = &c->connections[c->connection_count];
-    pthread_attr_t attributes;
     own->committer = c;
     c->added_us = clock_monotonic_us(); /* also one that fails: the next attempt is paced as well */
     enum status status = c->options.open(c->options.context, &own->store, why);
     if (status != ST_OK)
         return status;
-    (void)pthread_attr_init(&attributes);
-    (void)pthread_attr_setstacksize(&attributes, COMMITTER_STACK_BYTES);
-    int error = pthread_create(&own->thread, &attributes, run, own);
-    (void)pthread_attr_destroy(&attributes);
-    if (error != 0) {
+    status = thread_start(&own->thread, COMMITTER_STACK_BYTES, run, own, "a committer thread", why);
+    if (status != ST_OK) {
         store_close(own->store);
-        return fail_set(why, ST_IO, error, "cannot start a committer thread");
+        return status;
     }
     c->connection_count++;
     c->is_one_called = true;
@@ -513,9 +509,9 @@ static void take_and_work(struct connection *own)
     c->busy--;
     c->jobs_under_way -= count;
     note_time(c, clock_monotonic_us() - begun_us, is_stored(jobs[0]));
+    /* What has gathered shall not wait for the answers, unless somebody sees to it already. */
     if (c->first)
-        call_one(
-            c); /* what has gathered shall not wait for the answers, unless somebody sees to it already */
+        call_one(c);
     (void)pthread_mutex_unlock(&c->mutex);
     for (size_t i = 0; i < count; i++)
         jobs[i]->on_settled(jobs[i]->context); /* from here on the job is gone */

@@ -54,8 +54,7 @@ enum job_kind { JOB_LEAD, JOB_QUARANTINE, JOB_PROBE };
  * committer_submit until on_settled is called. */
 struct job {
     enum job_kind kind;
-    struct lead_write
-        *lead; /* JOB_LEAD: its delivery is filled in; the result is set as leads_commit sets it */
+    struct lead_write *lead; /* JOB_LEAD: its delivery is filled in; the result as leads_commit sets it */
     const struct quarantined *item; /* JOB_QUARANTINE: what could not be taken as a lead */
     /* Called once, when the results are there: in a committer's thread or in that of committer_expire.
      * It may submit the job anew and should not block: others wait behind it. */

@@ -8,6 +8,7 @@
 /* L0 */
 #include "lib/base/clock.h"
 #include "lib/base/crypto.h"
+#include "lib/base/text.h"
 
 /* L6 */
 #include "lib/store/spool_internal.h"
@@ -71,13 +72,9 @@ void offers_free(struct offers *offers)
     free(offers);
 }
 
-/* FNV-1a over the name, begun with the seed. */
 static size_t hash_of(const struct offers *o, const char *partition)
 {
-    uint64_t hash = 0xCBF29CE484222325u ^ o->seed;
-    for (const char *p = partition; *p; p++)
-        hash = (hash ^ (unsigned char)*p) * 0x100000001B3u;
-    return (size_t)(hash >> 20) & (SLOTS - 1);
+    return (size_t)(text_hash(TEXT_HASH_BEGIN ^ o->seed, partition) >> 20) & (SLOTS - 1);
 }
 
 /* The slot of the partition, or a free one. */
