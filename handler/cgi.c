@@ -14,8 +14,6 @@
 #include "handler/listener.h"
 #include "handler/reply.h"
 
-enum { CGI_READ_MS = 30000 }; /* for the whole body: the web server has it already */
-
 bool cgi_is_request(void)
 {
     return getenv("REQUEST_METHOD") != NULL && !listener_is_inherited();
@@ -31,7 +29,7 @@ static enum status read_body(size_t max, struct buf *body, struct request *reque
 {
     size_t len;
     request->body_state = request_body_length(span_of(getenv("CONTENT_LENGTH")), max, &len);
-    int64_t deadline = clock_monotonic_ms() + CGI_READ_MS;
+    int64_t deadline = clock_monotonic_ms() + WAIT_CGI_BODY_MS;
     while (body->len < len) {
         struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
         int64_t left = deadline - clock_monotonic_ms();

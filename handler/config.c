@@ -32,6 +32,7 @@ struct setting {
     unsigned int min; /* of numbers and modes */
     unsigned int max;
     bool is_live; /* may change while the program runs */
+    bool is_file; /* names one that is read while the program runs */
 };
 
 #define AT(field) .name = #field, .offset = offsetof(struct config, field)
@@ -44,15 +45,17 @@ static const struct setting SETTINGS[] = {
     {AT(threads), KIND_NUMBER, "8",
      "requests served at the same time, and as many again while nginx keeps no idle connections; more wait in the socket's queue",
      1, LIMIT_THREADS},
-    {AT(keys_file), KIND_PATH, "", "file of the keys senders present, one `name key` per line",
-     .is_live = true},
+    {AT(keys_file), KIND_PATH, "", "file of the keys and signing secrets of the senders, one per line",
+     .is_live = true, .is_file = true},
     {AT(store), KIND_TEXT, "sqlite:/var/lib/leadhook/leads.db",
      "where leads are kept: `sqlite:PATH` or `table`"},
     {AT(table_connection), KIND_SECRET, "", "connection string of the storage account", .is_live = true},
-    {AT(table_connection_file), KIND_TEXT, "", "file that holds the connection string", .is_live = true},
+    {AT(table_connection_file), KIND_TEXT, "", "file that holds the connection string", .is_live = true,
+     .is_file = true},
     {AT(table_name), KIND_TEXT, "MarketplaceLeads",
      "table of the leads; a second one has this name and `Ops`"},
-    {AT(table_tls_ca), KIND_PATH, "", "file of the certificate authorities to trust instead of the system's"},
+    {AT(table_tls_ca), KIND_PATH, "", "file of the certificate authorities to trust instead of the system's",
+     .is_file = true},
     {AT(spool), KIND_TEXT, "off", "path of the spool database, or `off`"},
     {AT(spool_max_bytes), KIND_NUMBER, "1073741824",
      "bytes that the spool may take on the disk, its log included", 1048576, UINT_MAX},
@@ -62,10 +65,14 @@ static const struct setting SETTINGS[] = {
     {AT(mail_url), KIND_TEXT, "off", "`smtps://host:465`, `smtp://host:587`, `maildir:PATH` or `off`"},
     {AT(mail_user), KIND_TEXT, "", "user name for SMTP; absent: no login"},
     {AT(mail_password), KIND_SECRET, "", "password for SMTP", .is_live = true},
-    {AT(mail_password_file), KIND_TEXT, "", "file that holds the password", .is_live = true},
+    {AT(mail_password_file), KIND_TEXT, "", "file that holds the password", .is_live = true, .is_file = true},
     {AT(mail_from), KIND_TEXT, "", "sender of the mails: `leads@example.com` or `Name <leads@example.com>`"},
     {AT(mail_to), KIND_TEXT, "", "recipients, separated by commas; each gets a mail of its own"},
-    {AT(mail_tls_ca), KIND_PATH, "", "file of the certificate authorities to trust instead of the system's"},
+    {AT(mail_routes), KIND_PATH, "",
+     "file that says who is told of which leads; `mail_to` is for those that no rule in it matches",
+     .is_live = true, .is_file = true},
+    {AT(mail_tls_ca), KIND_PATH, "", "file of the certificate authorities to trust instead of the system's",
+     .is_file = true},
     {AT(mail_tls), KIND_TEXT, "required", "`required`, or `off` for a server on this machine"},
     {AT(mail_hello), KIND_TEXT, "", "name to greet the SMTP server with; absent: the domain of `mail_from`"},
     {AT(mail_per_minute), KIND_NUMBER, "20", "mails sent in a minute at most", 1, MAILS_PER_MINUTE_MAX},
@@ -80,7 +87,18 @@ static const struct setting SETTINGS[] = {
      "e-mail domains whose leads are kept without personal data, such as `.edu`"},
     {AT(quarantine_per_day), KIND_NUMBER, "500",
      "payloads kept in quarantine for a key in a day; what comes over it is refused with 429", 1, 1000000},
+    {AT(quarantine_max_bytes), KIND_NUMBER, "1073741824",
+     "bytes that all of quarantine may take; what comes over it is refused with 429", 1048576, UINT_MAX},
     {AT(alarm_to), KIND_TEXT, "", "addresses for the operator's alarms, separated by commas"},
+    {AT(alarm_silence_days), KIND_NUMBER, "14",
+     "days without a lead after which an offer that had leads is silent, and an alarm says so; 0: never", 0,
+     365},
+    {AT(alarm_before_days), KIND_NUMBER, "14",
+     "days before the end of a key, a SAS or a server's certificate at which an alarm says so; 0: never", 0,
+     365},
+    {AT(log_format), KIND_TEXT, "logfmt", "how lines of the log are written: `logfmt` or `json`"},
+    {AT(sandbox), KIND_TEXT, "on",
+     "`on`; `required`: do not start without seccomp or Landlock; `off`: for a machine where it is in the way"},
 };
 enum { SETTING_COUNT = sizeof SETTINGS / sizeof SETTINGS[0] };
 
@@ -265,9 +283,10 @@ static bool read_file(struct reader *r)
      * buffer says so when it is read into. */
     (void)buf_reserve(&text, LIMIT_CONFIG_FILE_BYTES);
     enum status status = file_read(r->path, FILE_PRIVATE, &text, &why);
-    if (status == ST_DENIED) { /* others may read it: no harm as long as it holds no secret */
+    if (status ==
+        ST_DENIED) { /* others may read it: no harm as long as it holds no secret and they do not write */
         r->exposed = why;
-        status = file_read(r->path, FILE_PUBLIC, &text, &why);
+        status = file_read(r->path, FILE_GUARDED, &text, &why);
     }
     if (status != ST_OK) {
         buf_addf(r->mistakes, "%s\n", why.text);
@@ -312,7 +331,7 @@ static void read_secret(struct reader *r, const char *name, char **value, const 
                         const char *file)
 {
     struct buf text = BUF_INIT(LIMIT_SECRET_FILE_BYTES);
-    struct buf path = BUF_INIT(4096);
+    struct buf path = BUF_INIT(LIMIT_PATH_BYTES);
     struct fail why;
     if (!file)
         return;
@@ -322,8 +341,13 @@ static void read_secret(struct reader *r, const char *name, char **value, const 
     }
     add_secret_path(&path, file);
     (void)buf_reserve(&text, LIMIT_SECRET_FILE_BYTES); /* for the same reason as in read_file */
-    if (buf_status(&path, "the path", &why) != ST_OK ||
-        file_read(path.data, FILE_PRIVATE, &text, &why) != ST_OK) {
+    enum status status = buf_status(&path, "the path", &why);
+    if (status == ST_OK)
+        status = file_read(path.data, FILE_PRIVATE, &text, &why);
+    /* The path is not shown when it leads nowhere: then it may be the secret itself, put into the wrong setting. */
+    if (status != ST_OK && why.sys != 0)
+        (void)fail_set(&why, status, why.sys, "cannot read the file that it names");
+    if (status != ST_OK) {
         mistake(r, file_name, "%s", why.text);
     } else {
         struct span secret = span_trim(buf_span(&text));
@@ -391,7 +415,7 @@ static void choose_relay_socket(struct reader *r)
     if (!beside)
         beside = c->listen;
     if (!c->relay_socket && beside) {
-        struct buf path = BUF_INIT(4096);
+        struct buf path = BUF_INIT(LIMIT_PATH_BYTES);
         buf_addf(&path, "%s.relay", beside);
         c->relay_socket = path.data ? strdup(path.data) : NULL;
         buf_release(&path);
@@ -438,8 +462,8 @@ static void check_mail(struct reader *r)
         mistake(r, "mail_from", "%s", why.text);
     check_recipients(r, "alarm_to", c->alarm_to, c->alarm_recipients, &c->alarm_recipient_count);
     check_recipients(r, "mail_to", c->mail_to, c->recipients, &c->recipient_count);
-    if (c->mail_on && !c->mail_to)
-        mistake(r, "mail_to", "is needed when mail_url is not 'off'");
+    if (c->mail_on && !c->mail_to && !c->mail_routes)
+        mistake(r, "mail_to", "is needed when mail_url is not 'off' (or mail_routes)");
     if (c->alarm_recipient_count > 0 && !c->mail_on)
         mistake(r, "alarm_to", "needs a mail_url that is not 'off': alarms are mails");
     if (!c->mail_on)
@@ -465,8 +489,7 @@ static void check_withhold(struct reader *r)
         bool good = rule.len > 1 && rule.ptr[rule.len - 1] != '.';
         for (size_t i = 0; i < rule.len && good; i++) {
             char c = rule.ptr[i];
-            good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
-                   (c == '.' && rule.ptr[i + 1] != '.');
+            good = char_is_alnum(c) || c == '-' || (c == '.' && rule.ptr[i + 1] != '.');
         }
         if (!good) {
             mistake(r, "withhold_domains",
@@ -474,6 +497,27 @@ static void check_withhold(struct reader *r)
             return;
         }
     }
+}
+
+static void check_log_format(struct reader *r)
+{
+    struct config *c = r->config;
+    if (span_eq(span_of(c->log_format), SPAN_LIT("json")))
+        c->log = LOG_JSON;
+    else if (!span_eq(span_of(c->log_format), SPAN_LIT("logfmt")))
+        mistake(r, "log_format", "must be 'logfmt' or 'json'");
+}
+
+static void check_sandbox(struct reader *r)
+{
+    struct config *c = r->config;
+    struct span mode = span_of(c->sandbox);
+    if (span_eq(mode, SPAN_LIT("required")))
+        c->sandbox_mode = SANDBOX_REQUIRED;
+    else if (span_eq(mode, SPAN_LIT("off")))
+        c->sandbox_mode = SANDBOX_OFF;
+    else if (!span_eq(mode, SPAN_LIT("on")))
+        mistake(r, "sandbox", "must be 'on', 'required' or 'off'");
 }
 
 static void check_all(struct reader *r)
@@ -488,6 +532,8 @@ static void check_all(struct reader *r)
     check_store(r);
     check_mail(r);
     check_withhold(r);
+    check_log_format(r);
+    check_sandbox(r);
     choose_relay_socket(r);
 }
 
@@ -551,6 +597,20 @@ const char *config_difference(const struct config *a, const struct config *b, si
             return s->name;
     }
     return NULL;
+}
+
+bool config_next_file(const struct config *config, size_t *index, struct buf *path)
+{
+    while (*index < SETTING_COUNT) {
+        const struct setting *s = &SETTINGS[(*index)++];
+        char *file;
+        memcpy(&file, (const char *)config + s->offset, sizeof file);
+        if (s->is_file && file) {
+            add_secret_path(path, file);
+            return true;
+        }
+    }
+    return false;
 }
 
 struct mail_settings config_mail(const struct config *config)

@@ -10,11 +10,14 @@
 #define LEAD_CONFIG_H
 
 #include "lib/base/buf.h"
+#include "lib/base/log.h"
 #include "lib/mail/address.h"
 #include "lib/mail/compose.h"
 #include "lib/mail/transport.h"
 
 #define CONFIG_DEFAULT_PATH "/etc/leadhook/leadhook.conf"
+
+enum sandbox { SANDBOX_ON, SANDBOX_REQUIRED, SANDBOX_OFF };
 
 /* Texts are NUL-terminated and owned by the config; NULL where not set.  The
  * secrets are moved from their texts, which are NULL afterwards. */
@@ -38,6 +41,7 @@ struct config {
     char *mail_password_file;
     char *mail_from;
     char *mail_to;
+    char *mail_routes;
     char *mail_tls_ca;
     char *mail_tls;
     char *mail_hello;
@@ -48,7 +52,12 @@ struct config {
     unsigned int body_max_bytes;
     char *withhold_domains;
     unsigned int quarantine_per_day;
+    unsigned int quarantine_max_bytes;
     char *alarm_to;
+    unsigned int alarm_silence_days;
+    unsigned int alarm_before_days;
+    char *log_format;
+    char *sandbox;
 
     /* Made from the above. */
     struct secret *connection; /* of the table; NULL where not set */
@@ -62,6 +71,8 @@ struct config {
     struct span alarm_recipients[LIMIT_RECIPIENTS];
     size_t alarm_recipient_count;
     enum mail_detail detail;
+    enum sandbox sandbox_mode;
+    enum log_format log; /* made from log_format */
 };
 
 /* Reads and checks everything, but opens nothing but files of secrets.
@@ -73,6 +84,10 @@ void config_release(struct config *config); /* wipes secrets */
 /* The name of the first setting from *index on that differs and can not be
  * changed while the program runs; *index becomes the next.  NULL: no more. */
 const char *config_difference(const struct config *a, const struct config *b, size_t *index);
+
+/* The path of the next file, from setting *index on, that is read while the program runs (keys, secrets, certificate
+ * authorities); *index becomes the one behind it.  false: no more. */
+bool config_next_file(const struct config *config, size_t *index, struct buf *path);
 
 /* The transport's settings out of the configuration; borrows from it. */
 struct mail_settings config_mail(const struct config *config);

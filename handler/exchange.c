@@ -4,6 +4,9 @@
 /* System */
 #include <string.h>
 
+/* L0 */
+#include "lib/base/crypto.h"
+
 enum { VERSION_1 = 1, MANAGEMENT = 0 /* the request id of records that belong to none */ };
 enum record_type {
     BEGIN_REQUEST = 1,
@@ -24,16 +27,45 @@ enum { KEPT_BYTES = 16 * 1024 }; /* of a buffer for the next request: ordinary l
 
 /* --- records out --------------------------------------------------------------------------------------------- */
 
-static void add_record(struct buf *out, enum record_type type, unsigned int id, struct span content)
+static void write_head(char *to, enum record_type type, unsigned int id, size_t content_len)
 {
     const unsigned char head[RECORD_HEAD_BYTES] = {VERSION_1,
                                                    (unsigned char)type,
                                                    (unsigned char)(id >> 8),
                                                    (unsigned char)id,
-                                                   (unsigned char)(content.len >> 8),
-                                                   (unsigned char)content.len};
-    buf_add(out, (struct span){(const char *)head, sizeof head});
+                                                   (unsigned char)(content_len >> 8),
+                                                   (unsigned char)content_len};
+    memcpy(to, head, sizeof head);
+}
+
+static void add_record(struct buf *out, enum record_type type, unsigned int id, struct span content)
+{
+    char *head = buf_reserve(out, RECORD_HEAD_BYTES);
+    if (!head)
+        return;
+    write_head(head, type, id, content.len);
+    buf_advance(out, RECORD_HEAD_BYTES);
     buf_add(out, content);
+}
+
+/* Makes records of what stands behind the place of one head; nearly always it is one. */
+static void divide(struct buf *out, size_t begin, enum record_type type, unsigned int id)
+{
+    size_t len = out->len - begin - RECORD_HEAD_BYTES;
+    size_t more = len > 0 ? (len - 1) / RECORD_CONTENT_BYTES : 0;
+    if (!buf_reserve(out, more * RECORD_HEAD_BYTES))
+        return;
+    buf_advance(out, more * RECORD_HEAD_BYTES);
+    for (size_t i = more;; i--) { /* from the last: each makes room for those before it */
+        size_t before = i * (size_t)RECORD_CONTENT_BYTES;
+        char *head = out->data + begin + before + i * RECORD_HEAD_BYTES;
+        if (i > 0)
+            memmove(head + RECORD_HEAD_BYTES, out->data + begin + RECORD_HEAD_BYTES + before, len - before);
+        write_head(head, type, id, len - before);
+        if (i == 0)
+            break;
+        len = before;
+    }
 }
 
 static void add_end(struct buf *out, unsigned int id, unsigned char app_status, enum protocol_status status)
@@ -54,17 +86,12 @@ static void add_farewell(struct buf *out)
 
 void exchange_answer(struct exchange *x, const struct reply *reply, enum exchange_future future)
 {
-    _Static_assert(LIMIT_REPLY_BODY_BYTES + LIMIT_REPLY_BYTES <= RECORD_CONTENT_BYTES,
-                   "one record is enough");
     struct buf *out = &x->out;
     size_t begin = out->len;
     add_record(out, STDOUT, x->request_id, span_empty());
     reply_write(out, reply);
-    if (out->error == ST_OK) {
-        size_t len = out->len - begin - RECORD_HEAD_BYTES;
-        out->data[begin + 4] = (char)(len >> 8);
-        out->data[begin + 5] = (char)len;
-    }
+    if (out->error == ST_OK)
+        divide(out, begin, STDOUT, x->request_id);
     add_record(out, STDOUT, x->request_id, span_empty()); /* the end of the stream */
     add_end(out, x->request_id, 0, REQUEST_COMPLETE);
     if (x->keeps && future == EXCHANGE_SHALL_END)
@@ -152,7 +179,7 @@ static void add_pair(struct buf *out, struct span name, unsigned int number)
 static void tell_values(struct exchange *x)
 {
     struct span rest = {(const char *)x->control, x->control_len}, name, value;
-    struct buf values = BUF_INIT(CONTROL_BYTES * 2);
+    struct buf values = BUF_INIT(LIMIT_CONTROL_BYTES * 2);
     while (take_pair(&rest, &name, &value)) {
         if (span_eq(name, SPAN_LIT("FCGI_MAX_CONNS")) || span_eq(name, SPAN_LIT("FCGI_MAX_REQS")))
             add_pair(&values, name, x->requests_max);
@@ -314,23 +341,17 @@ void exchange_init(struct exchange *x, size_t body_max, unsigned int requests_ma
 void exchange_release(struct exchange *x)
 {
     buf_release(&x->out);
-    buf_release(&x->parameters);
+    buf_release_secret(&x->parameters); /* among them is the sender's key */
     buf_release(&x->body);
-}
-
-static void empty(struct buf *b)
-{
-    if (b->room > KEPT_BYTES)
-        buf_release(b);
-    else
-        buf_reset(b);
 }
 
 void exchange_next(struct exchange *x)
 {
-    empty(&x->out);
-    empty(&x->parameters);
-    empty(&x->body);
+    if (x->parameters.data)
+        crypto_wipe(x->parameters.data, x->parameters.len); /* among them is the sender's key */
+    buf_recycle(&x->out, KEPT_BYTES);
+    buf_recycle(&x->parameters, KEPT_BYTES);
+    buf_recycle(&x->body, KEPT_BYTES);
     x->state = EXCHANGE_READING;
     x->keeps = false;
     x->has_request = false;

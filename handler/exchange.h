@@ -18,9 +18,8 @@
 #include "lib/base/buf.h"
 
 enum {
-    RECORD_HEAD_BYTES = 8,        /* 3.3 */
-    RECORD_CONTENT_BYTES = 65535, /* the longest */
-    CONTROL_BYTES = 512           /* of FCGI_GET_VALUES with many names; the other contents have 8 */
+    RECORD_HEAD_BYTES = 8,       /* 3.3 */
+    RECORD_CONTENT_BYTES = 65535 /* the longest */
 };
 
 enum exchange_state {
@@ -51,28 +50,28 @@ struct exchange {
     size_t head_len;
     size_t content_left;
     size_t padding_left;
-    unsigned char control[CONTROL_BYTES]; /* the content of records that are no streams */
+    unsigned char control[LIMIT_CONTROL_BYTES]; /* the content of records that are no streams */
     size_t control_len;
 };
 
-void exchange_init(struct exchange *exchange, size_t body_max, unsigned int requests_max);
-void exchange_release(struct exchange *exchange);
+void exchange_init(struct exchange *x, size_t body_max, unsigned int requests_max);
+void exchange_release(struct exchange *x);
 
 /* For the next request on the connection; keeps memory of ordinary size. */
-void exchange_next(struct exchange *exchange);
+void exchange_next(struct exchange *x);
 /* For the next connection. */
-void exchange_reset(struct exchange *exchange);
+void exchange_reset(struct exchange *x);
 
 /* Takes all the bytes. */
-enum exchange_state exchange_take(struct exchange *exchange, struct span bytes);
+enum exchange_state exchange_take(struct exchange *x, struct span bytes);
 
 /* The request of EXCHANGE_WHOLE.  Borrowed until exchange_next. */
-void exchange_request(const struct exchange *exchange, struct request *request);
+void exchange_request(const struct exchange *x, struct request *request);
 
 /* What the answer says of the connection to a peer that keeps it. */
 enum exchange_future { EXCHANGE_STAYS, EXCHANGE_SHALL_END };
 
 /* Appends the answer and the end of the request (5.5) to out; out->error: it did not fit. */
-void exchange_answer(struct exchange *exchange, const struct reply *reply, enum exchange_future future);
+void exchange_answer(struct exchange *x, const struct reply *reply, enum exchange_future future);
 
 #endif

@@ -19,6 +19,7 @@
 /* L0 */
 #include "lib/base/clock.h"
 #include "lib/base/condition.h"
+#include "lib/base/crypto.h"
 #include "lib/base/log.h"
 #include "lib/base/thread.h"
 
@@ -28,6 +29,7 @@
 enum {
     THREAD_STACK_BYTES = 256 * 1024,
     READ_BYTES = 64 * 1024,
+    READS = 8,    /* from one connection, before others get their turn: the largest request */
     EVENTS = 64,  /* taken at once */
     ACCEPTS = 64, /* the same: whatever comes, those that are there get their turn */
     TICK_MS = 20  /* how often times are looked at, and the committer, while there are requests */
@@ -70,7 +72,8 @@ struct fastcgi {
     bool is_drained;   /* after the stop: there is nothing more to accept */
     int64_t now_ms;
     int64_t ticked_ms;
-    char *bytes; /* what was just read, READ_BYTES */
+    bool wants_tick; /* also when there are no requests */
+    char *bytes;     /* what was just read, READ_BYTES */
 
     pthread_mutex_t lock;
     struct connection *free;
@@ -274,6 +277,7 @@ static void read_some(struct connection *c)
 {
     struct fastcgi *f = c->fastcgi;
     ssize_t got;
+    int reads = 0;
     do {
         got = recv(c->fd, f->bytes, READ_BYTES, 0);
         if (got < 0 && errno == EINTR)
@@ -284,9 +288,11 @@ static void read_some(struct connection *c)
             cut_off(c);
             return;
         }
-        if (!take(c, (size_t)got))
+        bool goes_on = take(c, (size_t)got);
+        crypto_wipe(f->bytes, (size_t)got); /* among them is the sender's key */
+        if (!goes_on)
             return;
-    } while (got == READ_BYTES);
+    } while (got == READ_BYTES && ++reads < READS);
     if (!wait_for(c, EPOLLIN, PHASE_READING))
         cut_off(c);
 }
@@ -348,8 +354,17 @@ static void accept_all(struct fastcgi *f)
 
 /* --- the event thread ---------------------------------------------------------------------------------------- */
 
+/* How long a peer may take for a whole request: nginx has it before it connects.  Who takes longer is no nginx, and
+ * must not keep others waiting. */
+static int64_t request_wait_ms(const struct fastcgi *f, bool is_crowded)
+{
+    if (is_crowded)
+        return WAIT_CROWDED_MS;
+    return atomic_load(&f->stop) ? WAIT_LAST_BYTES_MS : WAIT_REQUEST_MS;
+}
+
 /* Of a connection that is free or with a handler nothing else may be looked at. */
-static bool has_waited_enough(const struct connection *c)
+static bool has_waited_enough(const struct connection *c, bool is_crowded)
 {
     const struct fastcgi *f = c->fastcgi;
     switch (atomic_load(&c->phase)) {
@@ -359,11 +374,10 @@ static bool has_waited_enough(const struct connection *c)
     case PHASE_IDLE:
         return f->now_ms - c->moved_ms >= (c->is_kept ? WAIT_PEER_MS : WAIT_FAREWELL_MS);
     case PHASE_READING:
-        if (atomic_load(&f->stop) && f->now_ms - c->accepted_ms >= WAIT_LAST_BYTES_MS)
-            return true;
-        return f->now_ms - c->moved_ms >= WAIT_PEER_MS;
+        return f->now_ms - c->moved_ms >= WAIT_PEER_MS ||
+               f->now_ms - c->accepted_ms >= request_wait_ms(f, is_crowded);
     case PHASE_WRITING:
-        return f->now_ms - c->moved_ms >= WAIT_PEER_MS;
+        return f->now_ms - c->moved_ms >= WAIT_PEER_MS || f->now_ms - c->accepted_ms >= WAIT_ANSWER_MS;
     }
     return false;
 }
@@ -378,12 +392,15 @@ static void hang_up(const struct connection *c)
 static void tick(struct fastcgi *f)
 {
     f->ticked_ms = f->now_ms;
+    (void)pthread_mutex_lock(&f->lock);
+    bool is_crowded = f->is_full;
+    (void)pthread_mutex_unlock(&f->lock);
     for (size_t i = 0; i < f->count; i++) {
         const struct connection *c = &f->connections[i];
-        if (has_waited_enough(c))
+        if (has_waited_enough(c, is_crowded))
             hang_up(c);
     }
-    f->options.handler->tick(f->options.handler->shared);
+    f->wants_tick = f->options.handler->tick(f->options.handler->shared);
 }
 
 static void on_event(struct connection *c)
@@ -403,7 +420,8 @@ static void wait_for_events(struct fastcgi *f, bool is_idle)
 {
     struct epoll_event events[EVENTS];
     bool is_awaited = !f->is_listening;
-    int count = epoll_wait(f->epoll_fd, events, EVENTS, is_idle && f->is_listening ? -1 : TICK_MS);
+    bool is_quiet = is_idle && f->is_listening && !f->wants_tick;
+    int count = epoll_wait(f->epoll_fd, events, EVENTS, is_quiet ? -1 : TICK_MS);
     f->now_ms = clock_monotonic_ms();
     for (int i = 0; i < count; i++) {
         if (events[i].data.ptr != f)

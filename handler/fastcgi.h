@@ -27,7 +27,9 @@ struct fastcgi;
 /* Starts the thread; keeps the listener and the handler until it has ended.  All
  * signals must be blocked in the calling thread.  A peer may keep its connection
  * for more requests; it should close it within less than WAIT_PEER_MS, because one
- * that neither sends nor takes a byte for so long is given up.  At most half of the
+ * that neither sends nor takes a byte for so long is given up, and so is one whose
+ * request is not whole after WAIT_REQUEST_MS, or WAIT_CROWDED_MS while all
+ * connections are taken.  At most half of the
  * connections are kept by idle peers; another one is told to close its connection, and
  * has WAIT_FAREWELL_MS for that. */
 MUST_CHECK enum status fastcgi_start(const struct fastcgi_options *options, struct fastcgi **fastcgi,

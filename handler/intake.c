@@ -11,10 +11,16 @@
 #include "lib/base/log.h"
 #include "lib/base/text.h"
 
+/* L6 */
+#include "lib/store/quarantine.h"
+
 /* L7 */
 #include "lib/relay/relay_socket.h"
 
 enum { REQUEST_ID_BYTES = 16 };
+
+/* The name of the key as long as it is not known. */
+static const struct span NOBODY = {"-", 1};
 
 struct intake {
     const struct intake_shared *shared;
@@ -29,7 +35,8 @@ struct intake {
     void *whose;
     struct span request_id;
     struct span key_name;
-    char key_text[LIMIT_KEY_NAME_BYTES + 1];
+    struct span webhook_id; /* verified; blank: the sender has not named the delivery */
+    struct holder holder;
     int64_t begun_ms;
     struct {
         unsigned char for_id[LEAD_DELIVERY_TEXT / 2];
@@ -96,13 +103,24 @@ static void log_answer(const struct intake *in, enum log_level level, const char
                   in->request->body.len, ms);
 }
 
+/* A stranger must not fill the log; one line a second then says how many there were. */
+static bool may_log_refusal(const struct intake *in)
+{
+    struct log_budget *budget = in->shared->strangers;
+    bool is_stranger = in->key_name.ptr == NOBODY.ptr; /* not by its bytes: a key may have that name */
+    return !budget || !is_stranger || log_budget_take(budget, LIMIT_STRANGER_LINES, clock_monotonic_ms());
+}
+
 static enum progress refuse(struct intake *in, struct problem problem)
 {
     struct fail why = {0};
     problem.request_id = in->request_id;
+    if (problem.code == 401)
+        problem.location = in->request->denied; /* where nginx slows down who tries keys */
     reply_problem(in->reply, &problem);
     (void)fail_set(&why, problem.code == 401 ? ST_DENIED : ST_INVALID, 0, "%s", problem.detail);
-    log_answer(in, LOG_LEVEL_WARNING, "refused", NULL, &why);
+    if (may_log_refusal(in))
+        log_answer(in, LOG_LEVEL_WARNING, "refused", NULL, &why);
     return ANSWERED;
 }
 
@@ -160,6 +178,18 @@ static void on_quarantined(void *intake)
     end(intake, tell_quarantined(intake));
 }
 
+/* Of a lead that is withheld, no more than its row would have held; everything else as it came.  false: no memory. */
+static bool choose_body(struct intake *in)
+{
+    struct buf row = BUF_INIT(LIMIT_ENTITY_JSON_BYTES);
+    if (in->write.status != ST_REFUSED || !in->lead.withheld)
+        return true;
+    bool is_made = quarantined_of_lead(&in->write.delivery, &row, &in->item, NULL) == ST_OK &&
+                   arena_copy(&in->arena, in->item.body, &in->item.body);
+    buf_release(&row);
+    return is_made;
+}
+
 /* Keeps the raw body of what came with a good key and could not be taken; only
  * then the answer is that of the failure, or 202 for a good lead that the store
  * refuses for good. */
@@ -170,11 +200,13 @@ static enum progress quarantine(struct intake *in)
     in->item = (struct quarantined){
         .received_ms = in->write.delivery.received_ms,
         .key_name = in->key_name,
-        .reason = span_of(in->reason.text),
+        .webhook_id = in->webhook_id,
+        .request_id = in->request_id,
         .body = in->request->body,
     };
     memcpy(in->item.id, in->write.delivery.id, sizeof in->item.id);
-    bool is_copied = arena_copy(&in->arena, buf_span(&type), &in->item.content_type);
+    bool is_copied = arena_copy(&in->arena, buf_span(&type), &in->item.content_type) && choose_body(in);
+    in->item.reason = span_of(in->reason.text);
     buf_release(&type);
     if (!is_copied) {
         struct fail why;
@@ -186,19 +218,21 @@ static enum progress quarantine(struct intake *in)
 
 /* --- steps --------------------------------------------------------------------------------------------------- */
 
-/* The key as it was sent: in the query, in X-Lead-Key, or as a bearer token; blank when there is none. */
-static enum status presented_key(struct intake *in, struct span *key, struct fail *why)
+/* The key as it was sent: in the query (then it is decoded), in X-Lead-Key, or as a bearer token; blank when there is
+ * none. */
+static enum status presented_key(const struct request *r, struct buf *decoded, struct span *key,
+                                 struct fail *why)
 {
-    const struct request *r = in->request;
     struct span rest = r->query, pair, bearer = SPAN_LIT("Bearer ");
     *key = (struct span){0};
     while (span_next(&rest, '&', &pair)) {
         if (span_starts(pair, SPAN_LIT("key="))) {
-            struct buf decoded = BUF_INIT(LIMIT_QUERY_BYTES);
-            percent_decode(&decoded, span_from(pair, 4), PLUS_STAYS);
-            bool good = decoded.error != ST_NOMEM && arena_copy(&in->arena, buf_span(&decoded), key);
-            buf_release_secret(&decoded);
-            return good ? ST_OK : fail_set(why, ST_NOMEM, 0, "no memory to read the key");
+            (void)buf_reserve(decoded,
+                              pair.len); /* a buffer that grew would leave copies of the key behind */
+            percent_decode(decoded, span_from(pair, 4), PLUS_STAYS);
+            *key = buf_span(decoded);
+            return decoded->error != ST_NOMEM ? ST_OK
+                                              : fail_set(why, ST_NOMEM, 0, "no memory to read the key");
         }
     }
     if (r->lead_key.len)
@@ -208,15 +242,28 @@ static enum status presented_key(struct intake *in, struct span *key, struct fai
     return ST_OK;
 }
 
-/* ST_DENIED: nobody's key.  Anything else is no judgement on the key. */
+/* ST_DENIED: neither the key nor the signature of anybody.  Anything else is no judgement on them. */
 static enum status authorize(struct intake *in, struct fail *why)
 {
-    struct span key;
-    enum status status = presented_key(in, &key, why);
-    if (status == ST_OK)
-        status = key_ring_match(in->shared->keys, key, in->key_text, why);
-    if (status == ST_OK)
-        in->key_name = span_of(in->key_text);
+    const struct request *r = in->request;
+    struct buf decoded = BUF_INIT(LIMIT_QUERY_BYTES);
+    int64_t now_ms = clock_true_ms();
+    struct credentials c = {
+        .signed_request = {r->webhook_id, r->webhook_timestamp, r->webhook_signature, r->body}};
+    enum status status = presented_key(r, &decoded, &c.key, why);
+    bool is_read = r->body_state == BODY_COMPLETE;
+    if (!is_read)
+        c.signed_request = (struct signed_request){0};
+    /* Over a body that was not read no signature can be judged; such a request is refused whoever sent it. */
+    bool is_judged = is_read || c.key.len || !r->webhook_signature.len;
+    if (status == ST_OK && is_judged)
+        status = key_ring_authorize(in->shared->keys, &c, now_ms, &in->arena, &in->holder, why);
+    buf_release_secret(&decoded);
+    if (status == ST_OK && is_judged) {
+        in->key_name = span_of(in->holder.name);
+        in->webhook_id = in->holder.is_signed ? r->webhook_id : span_empty();
+        metrics_count_key(in->shared->metrics, in->key_name, now_ms / 1000);
+    }
     return status;
 }
 
@@ -224,9 +271,10 @@ static enum status authorize(struct intake *in, struct fail *why)
 static enum status understand(struct intake *in)
 {
     in->offset = 0;
-    enum status status = lead_understand(in->request->body, in->request->content_type,
-                                         span_of(in->shared->config->withhold_domains), in->random.for_lead,
-                                         &in->arena, &in->lead, &in->offset, &in->reason);
+    enum status status = lead_understand(
+        in->request->body, in->request->content_type, span_of(in->shared->config->withhold_domains),
+        in->webhook_id.len ? LEAD_BY_NAME : LEAD_BY_BODY, in->random.for_lead, &in->arena, &in->lead,
+        &in->offset, &in->reason);
     in->has_offset = in->request->body.len > 0 && (status == ST_INVALID || status == ST_TOO_LARGE);
     return status;
 }
@@ -237,9 +285,21 @@ static enum status begin_delivery(struct intake *in, struct fail *why)
     enum status status = crypto_random((unsigned char *)&in->random, sizeof in->random, why);
     in->write = (struct lead_write){.delivery = {.lead = &in->lead, .received_ms = clock_true_ms()}};
     in->write.delivery.key_name = in->key_name;
+    in->write.delivery.webhook_id = in->webhook_id;
+    in->write.delivery.request_id = in->request_id;
+    if (status == ST_OK && in->webhook_id.len)
+        status = lead_bytes_of_name(in->key_name, in->webhook_id, in->random.for_lead, why);
     if (status == ST_OK)
         hex_write(in->random.for_id, sizeof in->random.for_id, in->write.delivery.id);
     return status;
+}
+
+/* A lead that is durable. */
+static void count_taken(const struct intake *in, enum metric outcome)
+{
+    struct metrics *metrics = in->shared->metrics;
+    metrics_add(metrics, outcome, 1);
+    metrics_count_lead(metrics, lead_source_index(in->lead.source), lead_action_index(in->lead.action));
 }
 
 static enum progress tell_committed(struct intake *in)
@@ -254,12 +314,12 @@ static enum progress tell_committed(struct intake *in)
         return unavailable(in, &w->why);
     if (w->is_spooled) {
         reply_accepted(in->reply, 202, "spooled", w->delivery.id);
-        metrics_add(in->shared->metrics, METRIC_LEADS_SPOOLED, 1);
+        count_taken(in, METRIC_LEADS_SPOOLED);
         log_answer(in, LOG_LEVEL_WARNING, "spooled", w->delivery.id, NULL);
         return ANSWERED;
     }
     reply_accepted(in->reply, 200, w->is_repeat ? "repeat" : "stored", w->delivery.id);
-    metrics_add(in->shared->metrics, w->is_repeat ? METRIC_LEADS_REPEAT : METRIC_LEADS_STORED, 1);
+    count_taken(in, w->is_repeat ? METRIC_LEADS_REPEAT : METRIC_LEADS_STORED);
     log_answer(in, LOG_LEVEL_INFO, w->is_repeat ? "repeat" : "stored", w->delivery.id, NULL);
     if (w->has_mail)
         memcpy(in->hint, in->lead.partition, sizeof in->hint);
@@ -268,7 +328,12 @@ static enum progress tell_committed(struct intake *in)
 
 static void on_committed(void *intake)
 {
-    end(intake, tell_committed(intake));
+    struct intake *in = intake;
+    enum progress progress = tell_committed(in);
+    if (progress == ANSWERED) /* else it is not over yet */
+        metrics_observe(in->shared->metrics, HISTOGRAM_LEAD_US,
+                        1000 * (uint64_t)(clock_monotonic_ms() - in->begun_ms));
+    end(in, progress);
 }
 
 /* --- the pipeline -------------------------------------------------------------------------------------------- */
@@ -281,7 +346,7 @@ static enum progress take_lead(struct intake *in)
                       (struct problem){.code = 405, .detail = "leads are sent with POST", .allow = "POST"});
     enum status known = authorize(in, &why);
     if (known == ST_DENIED)
-        return refuse(in, (struct problem){.code = 401, .detail = "the key is missing or wrong"});
+        return refuse(in, (struct problem){.code = 401, .detail = why.text});
     if (known != ST_OK)
         return unavailable(in, &why);
     if (in->request->body_state == BODY_TOO_LARGE)
@@ -322,7 +387,7 @@ static enum progress tell_text(struct intake *in, struct span text)
 static enum progress tell_metrics(struct intake *in)
 {
     reply_text(in->reply, 200, "text/plain; version=0.0.4", (struct span){0});
-    metrics_write(&in->reply->body, in->shared->metrics);
+    metrics_write(&in->reply->body, in->shared->metrics, clock_wall_ms() / 1000);
     return ANSWERED;
 }
 
@@ -335,12 +400,7 @@ static bool is_read(const struct request *request)
 static struct span request_id_of(struct intake *in, struct span given)
 {
     unsigned char bytes[REQUEST_ID_BYTES];
-    bool good = given.len > 0;
-    for (size_t i = 0; i < given.len && good; i++) {
-        char c = given.ptr[i];
-        good = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-';
-    }
-    if (good)
+    if (given.len && span_has_only(given, "-"))
         return given;
     if (crypto_random(bytes, sizeof bytes, NULL) != ST_OK)
         return SPAN_LIT("-");
@@ -348,8 +408,19 @@ static struct span request_id_of(struct intake *in, struct span given)
     return span_of(in->made_id);
 }
 
+/* Before anything is done that the answer has to tell of. */
+static enum progress refuse_without_memory(struct intake *in)
+{
+    struct fail why;
+    (void)fail_set(&why, ST_NOMEM, 0, "no memory for an answer");
+    log_answer(in, LOG_LEVEL_ERROR, "not-stored", NULL, &why);
+    return ANSWERED;
+}
+
 static enum progress serve(struct intake *in)
 {
+    if (!reply_reserve(in->reply))
+        return refuse_without_memory(in);
     struct span path = in->request->path;
     if (span_eq(path, SPAN_LIT("/leads")))
         return take_lead(in);
@@ -375,7 +446,8 @@ void intake_handle(void *intake, const struct request *request, struct reply *re
     in->on_answered = on_answered;
     in->whose = whose;
     in->request_id = request_id_of(in, request->request_id);
-    in->key_name = SPAN_LIT("-");
+    in->key_name = NOBODY;
+    in->webhook_id = span_empty();
     in->write = (struct lead_write){0};
     in->begun_ms = clock_monotonic_ms();
     in->hint[0] = '\0';
@@ -385,11 +457,19 @@ void intake_handle(void *intake, const struct request *request, struct reply *re
 void intake_after(void *intake)
 {
     struct intake *in = intake;
+    arena_reset(&in->arena); /* not only with the next request: there are many of us */
     if (in->hint[0] && in->shared->hint_fd >= 0)
         relay_hint(in->shared->hint_fd, in->shared->config->relay_socket, in->hint);
 }
 
-void intake_tick(void *shared)
+bool intake_tick(void *shared)
 {
-    committer_expire(((const struct intake_shared *)shared)->committer);
+    const struct intake_shared *s = shared;
+    committer_expire(s->committer);
+    if (!s->strangers)
+        return false;
+    unsigned long long more = log_budget_left_out(s->strangers, clock_monotonic_ms());
+    if (more > 0)
+        log_event(LOG_LEVEL_WARNING, "refused-more", "count=%llu", more);
+    return s->strangers->left_out > 0;
 }

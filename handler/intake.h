@@ -13,6 +13,7 @@
 #include "handler/reply.h"
 #include "handler/request.h"
 #include "lib/auth/keys.h"
+#include "lib/base/log.h"
 #include "lib/store/committer.h"
 
 /* Of all requests; while they are served only the keys in the ring change. */
@@ -21,7 +22,8 @@ struct intake_shared {
     struct key_ring *keys;
     struct committer *committer;
     struct metrics *metrics;
-    int hint_fd; /* relay_hint_open's; -1: no hints, mails wait for the relay's next pass */
+    struct log_budget *strangers; /* for the lines about requests without a good key; NULL: no bound */
+    int hint_fd;                  /* relay_hint_open's; -1: no hints, mails wait for the relay's next pass */
 };
 
 /* The parts of a struct request_handler (handler/request.h): leads, health, metrics. */
@@ -29,7 +31,7 @@ void *intake_begin(void *shared);
 void intake_handle(void *intake, const struct request *request, struct reply *reply,
                    void (*on_answered)(void *whose), void *whose);
 void intake_after(void *intake);
-void intake_tick(void *shared);
+bool intake_tick(void *shared);
 void intake_end(void *intake);
 
 #endif

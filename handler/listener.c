@@ -14,8 +14,6 @@
 /* L0 */
 #include "lib/base/limits.h"
 
-enum { BACKLOG = 1024 }; /* requests that wait while we have as many as we take; the kernel caps it */
-
 bool listener_is_inherited(void)
 {
     int listening = 0;
@@ -103,7 +101,7 @@ static enum status open_path(struct listener *listener, unsigned int mode, const
     enum status status = give_to_group(listener->path, group, why);
     if (status == ST_OK && chmod(listener->path, (mode_t)mode) != 0)
         status = fail_set(why, ST_IO, errno, "cannot set the mode of '%s'", listener->path);
-    if (status == ST_OK && listen(listener->fd, BACKLOG) != 0)
+    if (status == ST_OK && listen(listener->fd, LIMIT_BACKLOG) != 0)
         status = fail_set(why, ST_IO, errno, "cannot listen on '%s'", listener->path);
     return status;
 }

@@ -3,70 +3,23 @@
 /* System */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdatomic.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Changes with the list of counters, also where their number stays the same. */
-#define METRICS_MAGIC 0x4C454144484B3032u /* "LEADHK02" */
+/* L0 */
+#include "lib/base/clock.h"
+#include "lib/base/file.h"
+#include "lib/base/text.h"
 
-enum { LOCK_TRIES = 200, LOCK_PAUSE_MS = 5, REPLACE_TRIES = 5 };
+/* Ours */
+#include "handler/metrics_internal.h"
 
-struct metrics {
-    uint64_t magic;
-    uint64_t count;
-    _Atomic uint64_t values[METRIC_COUNT];
-};
+#define METRICS_MAGIC (0x4C454144484B3030u + METRICS_LAYOUT) /* "LEADHK00" and the digit of the layout */
 
-/* A lock in the mapped memory would be one process's alone. */
-_Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && sizeof(uint64_t) == sizeof(long long), "counters are shared");
-
-static const struct {
-    const char *family;
-    const char *labels;
-    const char *help; /* with the first of a family */
-    bool is_gauge;
-} NAMES[METRIC_COUNT] = {
-    [METRIC_REQUESTS_200] = {"leadhook_requests_total", "{code=\"200\"}",
-                             "Requests by status code of the answer."},
-    [METRIC_REQUESTS_202] = {"leadhook_requests_total", "{code=\"202\"}", NULL},
-    [METRIC_REQUESTS_400] = {"leadhook_requests_total", "{code=\"400\"}", NULL},
-    [METRIC_REQUESTS_401] = {"leadhook_requests_total", "{code=\"401\"}", NULL},
-    [METRIC_REQUESTS_405] = {"leadhook_requests_total", "{code=\"405\"}", NULL},
-    [METRIC_REQUESTS_413] = {"leadhook_requests_total", "{code=\"413\"}", NULL},
-    [METRIC_REQUESTS_415] = {"leadhook_requests_total", "{code=\"415\"}", NULL},
-    [METRIC_REQUESTS_422] = {"leadhook_requests_total", "{code=\"422\"}", NULL},
-    [METRIC_REQUESTS_429] = {"leadhook_requests_total", "{code=\"429\"}", NULL},
-    [METRIC_REQUESTS_503] = {"leadhook_requests_total", "{code=\"503\"}", NULL},
-    [METRIC_REQUESTS_OTHER] = {"leadhook_requests_total", "{code=\"other\"}", NULL},
-    [METRIC_REQUESTS_CUT_OFF] = {"leadhook_requests_cut_off_total", "",
-                                 "Requests that ended before they were whole."},
-    [METRIC_REPLIES_LOST] = {"leadhook_replies_lost_total", "", "Answers that could not be written."},
-    [METRIC_LEADS_STORED] = {"leadhook_leads_total", "{outcome=\"stored\"}", "Leads by what became of them."},
-    [METRIC_LEADS_REPEAT] = {"leadhook_leads_total", "{outcome=\"repeat\"}", NULL},
-    [METRIC_LEADS_QUARANTINED] = {"leadhook_leads_total", "{outcome=\"quarantined\"}", NULL},
-    [METRIC_LEADS_SPOOLED] = {"leadhook_leads_total", "{outcome=\"spooled\"}", NULL},
-    [METRIC_SPOOL_DRAINED] = {"leadhook_spool_drained_total", "",
-                              "Leads copied from the spool into the table."},
-    [METRIC_SPOOL_LOST] = {"leadhook_spool_lost_total", "", "Leads in the spool that damage destroyed."},
-    [METRIC_BREAKER_OPENED] = {"leadhook_breaker_openings_total", "", "Times that the table was found down."},
-    [METRIC_ALARMS_RAISED] = {"leadhook_alarms_total", "{event=\"raised\"}", "Alarms for the operator."},
-    [METRIC_ALARMS_MAILED] = {"leadhook_alarms_total", "{event=\"mailed\"}", NULL},
-    [METRIC_COMMITS] = {"leadhook_commits_total", "", "Transactions written to the store."},
-    [METRIC_COMMIT_LEADS] = {"leadhook_commit_leads_total", "", "Leads in these transactions."},
-    [METRIC_COMMIT_FAILURES] = {"leadhook_commit_failures_total", "", "Transactions that failed."},
-    [METRIC_MAILS_ACCEPTED] = {"leadhook_mails_total", "{outcome=\"accepted\"}",
-                               "Attempts to send a mail by outcome."},
-    [METRIC_MAILS_TRANSIENT] = {"leadhook_mails_total", "{outcome=\"transient\"}", NULL},
-    [METRIC_MAILS_PERMANENT] = {"leadhook_mails_total", "{outcome=\"permanent\"}", NULL},
-    [METRIC_MAILS_CONFIGURATION] = {"leadhook_mails_total", "{outcome=\"configuration\"}", NULL},
-    [METRIC_MAILS_AMBIGUOUS] = {"leadhook_mails_total", "{outcome=\"ambiguous\"}", NULL},
-    [METRIC_SPOOL_LEADS] = {"leadhook_spool_leads", "", "Leads that wait in this host's spool.", true},
-    [METRIC_SPOOL_BYTES] = {"leadhook_spool_bytes", "", "Bytes that the spool takes on the disk.", true},
-};
+enum { LOCK_WAIT_MS = 1000, REPLACE_TRIES = 5 };
 
 /* For when nothing can be shared, also when there is no memory at all. */
 static struct metrics private_metrics = {.magic = METRICS_MAGIC, .count = METRIC_COUNT};
@@ -74,28 +27,6 @@ static struct metrics private_metrics = {.magic = METRICS_MAGIC, .count = METRIC
 static bool is_current(const struct metrics *m)
 {
     return m->magic == METRICS_MAGIC && m->count == METRIC_COUNT;
-}
-
-/* Others hold the lock for an instant only; one that is stopped in it must not hold us up. */
-static bool lock(int fd)
-{
-    const struct timespec pause = {.tv_nsec = LOCK_PAUSE_MS * 1000000L};
-    for (int tries = 0; tries < LOCK_TRIES; tries++) {
-        if (flock(fd, LOCK_EX | LOCK_NB) == 0)
-            return true;
-        if (errno != EWOULDBLOCK && errno != EINTR)
-            return false;
-        (void)nanosleep(&pause, NULL);
-    }
-    return false;
-}
-
-/* Whether the locked file is still the one at path; another process may have replaced it before we had the lock. */
-static bool is_at(int fd, const char *path)
-{
-    struct stat ours, there;
-    return fstat(fd, &ours) == 0 && lstat(path, &there) == 0 && ours.st_dev == there.st_dev &&
-           ours.st_ino == there.st_ino;
 }
 
 enum page { PAGE_READY, PAGE_FOREIGN, PAGE_FAILED };
@@ -108,6 +39,9 @@ static enum page map(int fd, struct metrics **page, int *error)
         *error = errno;
         return PAGE_FAILED;
     }
+    /* Another user could shorten it, which ends all who count in it.  Root may look after leadhook's own. */
+    if (info.st_uid != geteuid() && geteuid() != 0)
+        return PAGE_FOREIGN;
     if (info.st_size != 0 && (size_t)info.st_size != sizeof(struct metrics))
         return PAGE_FOREIGN;
     /* The blocks have to be there: on a full disk, writing to a hole of a mapped file ends the process. */
@@ -137,13 +71,14 @@ static enum page open_page(const char *path, struct metrics **page, int *error)
     /* O_NONBLOCK: a FIFO in place of the file must not hang us. */
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
     enum page result = PAGE_FAILED;
-    if (fd < 0 || !lock(fd))
+    /* Others hold the lock for an instant only; one that is stopped in it must not hold us up. */
+    if (fd < 0 || !file_lock(fd, LOCK_EX, clock_monotonic_ms() + LOCK_WAIT_MS))
         *error = errno;
-    else if (!is_at(fd, path))
+    else if (!file_is_at(fd, AT_FDCWD, path))
         result = PAGE_FOREIGN;
     else
         result = map(fd, page, error);
-    if (result == PAGE_FOREIGN && is_at(fd, path) && unlink(path) != 0) {
+    if (result == PAGE_FOREIGN && file_is_at(fd, AT_FDCWD, path) && unlink(path) != 0) {
         *error = errno;
         result = PAGE_FAILED;
     }
@@ -167,6 +102,32 @@ enum status metrics_open(const char *path, struct metrics **metrics, struct fail
     return result == PAGE_READY ? ST_OK : fail_set(why, ST_IO, error, "cannot map '%s'", path);
 }
 
+/* Copied and not mapped: leadctl may be root's, and whoever owns the file could shorten it under its feet. */
+enum status metrics_view(const char *path, struct metrics **metrics, struct fail *why)
+{
+    struct stat info;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0)
+        return fail_set(why, errno == ENOENT ? ST_NOT_FOUND : ST_IO, errno, "cannot open '%s'", path);
+    enum status status = ST_OK;
+    struct metrics *m = mmap(NULL, sizeof *m, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    ssize_t got = 0;
+    if (m == MAP_FAILED)
+        status = fail_set(why, ST_NOMEM, errno, "no memory for the counters");
+    else if (fstat(fd, &info) != 0)
+        status = fail_set(why, ST_IO, errno, "cannot examine '%s'", path);
+    else if (S_ISREG(info.st_mode) && (got = pread(fd, m, sizeof *m, 0)) < 0)
+        status = fail_set(why, ST_IO, errno, "cannot read '%s'", path);
+    else if ((size_t)got != sizeof *m || (size_t)info.st_size != sizeof *m || !is_current(m))
+        status = fail_set(why, ST_INVALID, 0, "'%s' is not of this version of leadhook", path);
+    (void)close(fd); /* only read from */
+    if (status == ST_OK)
+        *metrics = m;
+    else if (m != MAP_FAILED)
+        (void)munmap(m, sizeof *m);
+    return status;
+}
+
 void metrics_close(struct metrics *metrics)
 {
     if (metrics && metrics != &private_metrics)
@@ -181,6 +142,46 @@ void metrics_add(struct metrics *metrics, enum metric metric, uint64_t amount)
 void metrics_set(struct metrics *metrics, enum metric gauge, uint64_t value)
 {
     atomic_store_explicit(&metrics->values[gauge], value, memory_order_relaxed);
+}
+
+void metrics_count_lead(struct metrics *metrics, size_t source, size_t action)
+{
+    (void)atomic_fetch_add_explicit(&metrics->leads[source][action], 1, memory_order_relaxed);
+}
+
+/* From the quickest transaction on a local disk to more than a sender waits. */
+static const struct bound SECONDS[] = {
+    {1000, "0.001"},  {2500, "0.0025"}, {5000, "0.005"},  {10000, "0.01"}, {25000, "0.025"},
+    {50000, "0.05"},  {100000, "0.1"},  {250000, "0.25"}, {500000, "0.5"}, {1000000, "1"},
+    {2500000, "2.5"}, {5000000, "5"},   {10000000, "10"}, {0, NULL},
+};
+static const struct bound LEADS[] = {
+    {1, "1"},  {2, "2"}, {5, "5"}, {10, "10"}, {20, "20"}, {50, "50"}, {LIMIT_BATCH_OPERATIONS, "100"},
+    {0, NULL},
+};
+_Static_assert(sizeof SECONDS / sizeof SECONDS[0] <= BUCKETS && sizeof LEADS / sizeof LEADS[0] <= BUCKETS,
+               "each bound has a bucket, and what is over all of them");
+_Static_assert(LIMIT_BATCH_OPERATIONS == 100, "as the label says");
+
+const struct bound *metrics_bounds(enum histogram histogram)
+{
+    return histogram == HISTOGRAM_BATCH_LEADS ? LEADS : SECONDS;
+}
+
+void metrics_observe(struct metrics *metrics, enum histogram histogram, uint64_t value)
+{
+    struct histogram_counts *h = &metrics->histograms[histogram];
+    const struct bound *bounds = metrics_bounds(histogram);
+    size_t i = 0;
+    while (bounds[i].label && value > bounds[i].value)
+        i++;
+    (void)atomic_fetch_add_explicit(&h->buckets[i], 1, memory_order_relaxed);
+    (void)atomic_fetch_add_explicit(&h->sum, value, memory_order_relaxed);
+}
+
+uint64_t metrics_get(const struct metrics *metrics, enum metric metric)
+{
+    return atomic_load_explicit(&metrics->values[metric], memory_order_relaxed);
 }
 
 enum metric metric_of_code(int code)
@@ -228,13 +229,134 @@ enum metric metric_of_outcome(enum mail_outcome outcome)
     return METRIC_MAILS_TRANSIENT;
 }
 
-void metrics_write(struct buf *out, const struct metrics *metrics)
+/* --- names ---------------------------------------------------------------------------------------------------- */
+
+uint64_t metrics_hash(const char *name)
 {
-    for (size_t i = 0; i < METRIC_COUNT; i++) {
-        if (NAMES[i].help)
-            buf_addf(out, "# HELP %s %s\n# TYPE %s %s\n", NAMES[i].family, NAMES[i].help, NAMES[i].family,
-                     NAMES[i].is_gauge ? "gauge" : "counter");
-        uint64_t value = atomic_load_explicit(&metrics->values[i], memory_order_relaxed);
-        buf_addf(out, "%s%s %llu\n", NAMES[i].family, NAMES[i].labels, (unsigned long long)value);
+    uint64_t hash = text_hash(TEXT_HASH_BEGIN, name);
+    return hash ? hash : 1;
+}
+
+bool metrics_read_name(const _Atomic uint64_t *hash, const _Atomic uint64_t *words, size_t count,
+                       uint64_t *name)
+{
+    uint64_t wanted = atomic_load_explicit(hash, memory_order_acquire);
+    for (size_t i = 0; i < count; i++)
+        name[i] = atomic_load_explicit(&words[i], memory_order_relaxed);
+    name[count] = 0;
+    return wanted != 0 && metrics_hash((const char *)name) == wanted;
+}
+
+int64_t metrics_read_time(const _Atomic int64_t *last_s)
+{
+    int64_t seconds = atomic_load_explicit(last_s, memory_order_acquire);
+    return seconds > 0 && seconds <= LAST_S_MAX ? seconds : 0;
+}
+
+/* --- by key -------------------------------------------------------------------------------------------------- */
+
+struct key_name {
+    union {
+        uint64_t words[KEY_WORDS];
+        char text[LIMIT_KEY_NAME_BYTES + 1]; /* padded with NULs */
+    };
+    uint64_t hash;
+};
+
+static struct key_name name_of(struct span text)
+{
+    struct key_name name = {0};
+    if (text.len <= LIMIT_KEY_NAME_BYTES)
+        memcpy(name.text, text.ptr, text.len);
+    name.hash = metrics_hash(name.text);
+    return name;
+}
+
+/* Which slot the name has or, if it has none, may take; LIMIT_KEYS: all are others'. */
+static size_t seek_slot(const struct metrics *metrics, uint64_t hash)
+{
+    for (size_t i = 0; i < LIMIT_KEYS; i++) {
+        size_t at = (hash + i) % LIMIT_KEYS;
+        uint64_t there = atomic_load_explicit(&metrics->keys[at].hash, memory_order_relaxed);
+        if (there == hash || there == 0)
+            return at;
     }
+    return LIMIT_KEYS;
+}
+
+/* NULL: all slots are others'. */
+static struct key_slot *take_slot(struct metrics *metrics, uint64_t hash)
+{
+    size_t at;
+    while ((at = seek_slot(metrics, hash)) < LIMIT_KEYS) {
+        struct key_slot *slot = &metrics->keys[at];
+        uint64_t there = atomic_load_explicit(&slot->hash, memory_order_relaxed);
+        /* Another process may be faster, with the same name or another one: then `there` is its hash. */
+        if (there == 0 && atomic_compare_exchange_strong(&slot->hash, &there, hash))
+            there = hash;
+        if (there == hash)
+            return slot;
+    }
+    return NULL;
+}
+
+void metrics_count_key(struct metrics *metrics, struct span text, int64_t now_s)
+{
+    struct key_name name = name_of(text);
+    struct key_slot *slot = take_slot(metrics, name.hash);
+    if (!slot) {
+        metrics_add(metrics, METRIC_KEYS_UNNAMED, 1);
+        return;
+    }
+    for (size_t i = 0; i < KEY_WORDS; i++) {
+        if (atomic_load_explicit(&slot->name[i], memory_order_relaxed) != name.words[i])
+            atomic_store_explicit(&slot->name[i], name.words[i], memory_order_relaxed);
+    }
+    (void)atomic_fetch_add_explicit(&slot->requests, 1, memory_order_relaxed);
+    if (atomic_load_explicit(&slot->last_s, memory_order_relaxed) != now_s)
+        atomic_store_explicit(&slot->last_s, now_s, memory_order_relaxed);
+}
+
+bool metrics_key_use(const struct metrics *metrics, struct span text, struct key_use *use)
+{
+    struct key_name name = name_of(text);
+    size_t at = seek_slot(metrics, name.hash);
+    if (at == LIMIT_KEYS || atomic_load_explicit(&metrics->keys[at].hash, memory_order_relaxed) == 0)
+        return false;
+    use->requests = atomic_load_explicit(&metrics->keys[at].requests, memory_order_relaxed);
+    use->last_s = metrics_read_time(&metrics->keys[at].last_s);
+    return true;
+}
+
+/* --- by offer ------------------------------------------------------------------------------------------------- */
+
+static bool is_offer_name(struct span name)
+{
+    return name.len > 0 && name.len <= LIMIT_PARTITION_KEY_BYTES && span_has_only(name, "._-");
+}
+
+/* Without its hash nobody believes a name.  Who reads a time of ours reads the name after it, and so finds ours. */
+static void set_offer(struct offer_slot *slot, const struct offer_time *offer)
+{
+    uint64_t words[OFFER_WORDS + 1] = {0};
+    memcpy(words, offer->name.ptr, offer->name.len);
+    uint64_t hash = metrics_hash((const char *)words);
+    if (atomic_load_explicit(&slot->hash, memory_order_relaxed) != hash) {
+        atomic_store_explicit(&slot->hash, 0, memory_order_seq_cst);
+        for (size_t i = 0; i < OFFER_WORDS; i++)
+            atomic_store_explicit(&slot->name[i], words[i], memory_order_relaxed);
+    }
+    atomic_store_explicit(&slot->last_s, offer->last_s, memory_order_release);
+    atomic_store_explicit(&slot->hash, hash, memory_order_release);
+}
+
+void metrics_set_offers(struct metrics *metrics, const struct offer_time *offers, size_t count)
+{
+    size_t used = 0;
+    for (size_t i = 0; i < count && used < LIMIT_OFFERS_SHOWN; i++) {
+        if (is_offer_name(offers[i].name))
+            set_offer(&metrics->offers[used++], &offers[i]);
+    }
+    for (; used < LIMIT_OFFERS_SHOWN; used++)
+        atomic_store_explicit(&metrics->offers[used].hash, 0, memory_order_relaxed);
 }

@@ -3,16 +3,28 @@
 /* L0 */
 #include "lib/base/json_write.h"
 
+enum { KEPT_BYTES = 16 * 1024 }; /* of a body's memory: only /metrics is longer */
+
 void reply_reset(struct reply *reply)
 {
     struct buf body = reply->body;
-    buf_reset(&body);
+    buf_recycle(&body, KEPT_BYTES);
     *reply = (struct reply){.body = body};
 }
 
 void reply_release(struct reply *reply)
 {
     buf_release(&reply->body);
+}
+
+bool reply_reserve(struct reply *reply)
+{
+    reply_reset(reply);
+    if (buf_reserve(&reply->body, LIMIT_REPLY_JSON_BYTES))
+        return true;
+    reply_text(reply, 503, "text/plain", span_empty());
+    reply->retry_after_s = RETRY_AFTER_S;
+    return false;
 }
 
 static const char *title_of(int code)
@@ -73,6 +85,7 @@ void reply_problem(struct reply *reply, const struct problem *p)
     reply->code = p->code;
     reply->content_type = "application/problem+json";
     reply->allow = p->allow;
+    reply->location = p->location;
     reply->authenticate = p->code == 401 ? "Bearer" : NULL; /* RFC 9110 15.5.2 asks for a challenge */
     if (p->code == 503)
         reply->retry_after_s = p->retry_after_s > RETRY_AFTER_S ? p->retry_after_s : RETRY_AFTER_S;
@@ -106,7 +119,6 @@ int reply_code_of(enum status status)
     case ST_OK:
         return 200;
     case ST_INVALID:
-        return 400;
     case ST_TOO_LARGE:
         return 400;
     case ST_REFUSED:
@@ -132,6 +144,14 @@ int reply_code_of(enum status status)
 
 void reply_write(struct buf *out, const struct reply *reply)
 {
+    /* nginx would take over some of the other header lines, and no body: that has a line of its own. */
+    if (reply->location.len) {
+        buf_addf(out, "Status: %d %s\r\nX-Accel-Redirect: %.*s\r\nX-Problem: ", reply->code,
+                 title_of(reply->code), SPAN_FMT(reply->location));
+        buf_add(out, buf_span(&reply->body)); /* JSON has no line ends */
+        buf_add_text(out, "\r\n\r\n");
+        return;
+    }
     buf_addf(out,
              "Status: %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\nCache-Control: no-store\r\n"
              "X-Content-Type-Options: nosniff\r\n",

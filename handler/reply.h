@@ -17,13 +17,18 @@ struct reply {
     const char *allow;        /* for 405 */
     int retry_after_s;        /* for 503 and 429; 0: no header */
     const char *authenticate; /* for 401 */
+    struct span location;     /* nginx's, which sends the body in our place; blank: we do */
     struct buf body;
 };
 
 #define REPLY_INIT ((struct reply){.body = BUF_INIT(LIMIT_REPLY_BODY_BYTES)})
 
-void reply_reset(struct reply *reply); /* keeps the body's memory */
+void reply_reset(struct reply *reply); /* keeps a body's memory of ordinary size */
 void reply_release(struct reply *reply);
+
+/* Makes room for the answer before there is something to tell that must be told:
+ * the two below do not fail after it.  Without memory: makes a 503 without a body. */
+MUST_CHECK bool reply_reserve(struct reply *reply);
 
 /* 200 or 202 with {"status":...,"id":...}. */
 void reply_accepted(struct reply *reply, int code, const char *status, const char *id);
@@ -37,6 +42,7 @@ struct problem {
     const char *id; /* of what was kept in quarantine, or NULL */
     const char *allow;
     int retry_after_s;
+    struct span location; /* as in struct reply; borrowed until the reply is written */
 };
 void reply_problem(struct reply *reply, const struct problem *problem);
 

@@ -1,23 +1,33 @@
 #include "handler/request.h"
 
-enum { METHOD_BYTES = 32 }; /* the longest registered method has 17 */
-
 static struct span bounded(request_variable *variable, const void *from, const char *name, size_t limit)
 {
     struct span value = variable(from, name);
     return value.len <= limit ? value : span_empty();
 }
 
+/* It becomes part of a header line. */
+static struct span named_location(struct span value)
+{
+    bool good =
+        span_starts(value, SPAN_LIT("@")) && value.len > 1 && span_has_only(span_from(value, 1), "_-");
+    return good ? value : span_empty();
+}
+
 void request_fill(struct request *request, request_variable *variable, const void *from)
 {
     *request = (struct request){
-        .method = bounded(variable, from, "REQUEST_METHOD", METHOD_BYTES),
+        .method = bounded(variable, from, "REQUEST_METHOD", LIMIT_METHOD_BYTES),
         .path = bounded(variable, from, "SCRIPT_NAME", LIMIT_QUERY_BYTES),
         .query = bounded(variable, from, "QUERY_STRING", LIMIT_QUERY_BYTES),
         .content_type = bounded(variable, from, "CONTENT_TYPE", LIMIT_CONTENT_TYPE_BYTES),
         .lead_key = bounded(variable, from, "HTTP_X_LEAD_KEY", LIMIT_QUERY_BYTES),
         .authorization = bounded(variable, from, "HTTP_AUTHORIZATION", LIMIT_QUERY_BYTES),
+        .webhook_id = variable(from, "HTTP_WEBHOOK_ID"),
+        .webhook_timestamp = variable(from, "HTTP_WEBHOOK_TIMESTAMP"),
+        .webhook_signature = variable(from, "HTTP_WEBHOOK_SIGNATURE"),
         .request_id = bounded(variable, from, "REQUEST_ID", LIMIT_REQUEST_ID_BYTES),
+        .denied = named_location(bounded(variable, from, "DENIED_LOCATION", LIMIT_LOCATION_BYTES)),
     };
 }
 

@@ -24,7 +24,11 @@ struct request {
     struct span content_type;
     struct span lead_key;      /* X-Lead-Key */
     struct span authorization; /* Authorization */
-    struct span request_id;    /* nginx's, or blank */
+    struct span webhook_id;    /* these three as they came: lib/auth/signature.h bounds them */
+    struct span webhook_timestamp;
+    struct span webhook_signature;
+    struct span request_id; /* nginx's, or blank */
+    struct span denied;     /* nginx's location that answers 401 for us, with its "@"; or blank */
     enum body_state body_state;
     struct span body;
 };
@@ -33,7 +37,8 @@ struct request {
 typedef struct span request_variable(const void *from, const char *name);
 
 /* Fills in everything but the body.  What is over its limit is left blank: a
- * blank method or path is refused, a blank key opens nothing. */
+ * blank method or path is refused, a blank key opens nothing.  A signature that
+ * is too long must not look like none, so it stays. */
 void request_fill(struct request *request, request_variable *variable, const void *from);
 
 /* What CONTENT_LENGTH says, read strictly; *len is the number of bytes to read,
@@ -51,7 +56,8 @@ struct request_handler {
     void (*handle)(void *context, const struct request *request, struct reply *reply,
                    void (*on_answered)(void *whose), void *whose);
     void (*after)(void *context); /* the answer has left; nobody waits any more */
-    void (*tick)(void *shared);   /* now and then while requests are being handled */
+    /* Now and then while requests are being handled; true: once more also when there are none. */
+    bool (*tick)(void *shared);
     void (*end)(void *context);
     void *shared;
 };

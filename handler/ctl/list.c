@@ -1,5 +1,6 @@
-/* Rows have no order in time, so the newest are found by looking at all leads of
- * all offers and keeping the best; memory is that of one page and the result.
+/* Rows have no order in time, so the newest are found by looking at all leads
+ * that the filters leave and keeping the best; memory is that of one page and
+ * the result.  Where all are wanted they go out as they come.
  */
 #include "handler/ctl/ctl.h"
 
@@ -7,28 +8,24 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sysexits.h>
 
 /* L0 */
-#include "lib/base/clock.h"
-#include "lib/base/json_write.h"
-#include "lib/base/text.h"
+#include "lib/base/csv_write.h"
 
-/* L6 */
-#include "lib/store/offers.h"
+/* The commands' words */
+#include "handler/ctl/commands.h"
+#include "handler/ctl/lead_text.h"
+#include "handler/ctl/print.h"
 
-enum {
-    LIST_DEFAULT = 20,
-    LIST_MAX = 1000,
-    PAGE_ROWS = 500,
-    LIST_WAIT_MS = 60000,
-    RESULT_BYTES = 64 * 1024 * 1024
+enum { LIST_DEFAULT = 20 };
+
+struct request {
+    struct find_filter filter;
+    enum lead_format format;
+    size_t max;
+    bool is_all;
+    bool has_mark; /* a byte order mark */
 };
-
-#define LIST_COLUMNS                                                                                             \
-    "PartitionKey,RowKey,Timestamp,ReceivedTime,LastReceivedTime,Deliveries,DeliveryId,Action,Source,FirstName," \
-    "LastName,Email,Phone,Company,Title,Country,OfferDisplayName,Description,Campaign,IsTest,DoNotContact,"      \
-    "PersonalDataWithheld,NotifiedTime,KeyName"
 
 struct listed {
     int64_t received_ms;
@@ -42,24 +39,7 @@ struct list {
     size_t max;
 };
 
-/* --- collecting ---------------------------------------------------------------------------------------------- */
-
-/* A copy that outlives the page.  What falls off the list later stays in the arena; the arena is bounded. */
-static bool copy_row(struct arena *arena, const struct entity *from, struct entity *to)
-{
-    *to = (struct entity){.timestamp_ms = from->timestamp_ms, .room = from->count, .count = from->count};
-    to->properties = arena_array(arena, from->count, sizeof *to->properties);
-    if (!to->properties || !arena_copy(arena, from->partition_key, &to->partition_key) ||
-        !arena_copy(arena, from->row_key, &to->row_key))
-        return false;
-    for (size_t i = 0; i < from->count; i++) {
-        to->properties[i] = from->properties[i];
-        if (!arena_copy(arena, from->properties[i].name, &to->properties[i].name) ||
-            !arena_copy(arena, from->properties[i].text, &to->properties[i].text))
-            return false;
-    }
-    return true;
-}
+/* --- the newest ---------------------------------------------------------------------------------------------- */
 
 /* The payload is the largest part of a row from sqlite, which gives all columns, and is not shown. */
 static void drop_payload(struct entity *row)
@@ -72,208 +52,170 @@ static void drop_payload(struct entity *row)
     row->count = kept;
 }
 
-static bool offer_row(struct list *list, struct entity *row)
+/* Drops from the arena what has fallen off the list. */
+static bool compact(struct list *list)
 {
-    int64_t received_ms = entity_number(row, COLUMN_RECEIVED_TIME, row->timestamp_ms);
+    struct arena fresh = ARENA_INIT(list->arena.limit);
+    bool copied = true;
+    for (size_t i = 0; i < list->count && copied; i++) {
+        struct entity row = list->leads[i].row;
+        copied = entity_copy(&row, &fresh, &list->leads[i].row);
+    }
+    arena_release(&list->arena);
+    list->arena = fresh;
+    return copied;
+}
+
+static enum status keep_newest(void *context, struct entity *row, struct fail *why)
+{
+    struct list *list = context;
+    int64_t received_ms = find_received_ms(row);
     size_t at = list->count;
     while (at > 0 && list->leads[at - 1].received_ms < received_ms)
         at--;
     if (at == list->max)
-        return true;
+        return ST_OK;
     struct listed entry = {.received_ms = received_ms};
+    if (list->count == list->max)
+        list->count--;
     drop_payload(row);
-    if (!copy_row(&list->arena, row, &entry.row))
-        return false;
-    if (list->count < list->max)
-        list->count++;
-    memmove(&list->leads[at + 1], &list->leads[at], (list->count - 1 - at) * sizeof list->leads[0]);
+    if (!entity_copy(row, &list->arena, &entry.row) &&
+        !(compact(list) && entity_copy(row, &list->arena, &entry.row)))
+        return fail_set(why, ST_TOO_LARGE, 0,
+                        "the list is too large: ask for fewer leads (-n), or for --all");
+    memmove(&list->leads[at + 1], &list->leads[at], (list->count - at) * sizeof list->leads[0]);
     list->leads[at] = entry;
-    return true;
+    list->count++;
+    return ST_OK;
 }
 
-struct collection {
-    struct store *store;
-    struct list *list;
+static bool has_filter(const struct find_filter *f)
+{
+    return f->since_ms || f->until_ms || f->offer[0] || f->contact[0] || f->action.len || f->country.len ||
+           f->tests != FIND_ALL;
+}
+
+static void print_table(const struct screen *screen, const struct list *list,
+                        const struct find_filter *filter)
+{
+    struct column columns[LEAD_TABLE_COLUMNS];
+    if (list->count == 0) {
+        (void)printf("%s\n", has_filter(filter) ? "no lead is left by these filters" : "no leads yet");
+        return;
+    }
+    lead_table_init(columns);
+    for (size_t i = 0; i < list->count; i++)
+        lead_table_measure(columns, &list->leads[i].row);
+    columns_fit(columns, LEAD_TABLE_COLUMNS, screen);
+    columns_print_head(screen, columns, LEAD_TABLE_COLUMNS);
+    for (size_t i = 0; i < list->count; i++)
+        lead_table_print(screen, columns, &list->leads[i].row);
+}
+
+static enum status print_head(const struct request *request, struct fail *why)
+{
+    if (request->has_mark)
+        (void)fputs(CSV_BYTE_ORDER_MARK, stdout);
+    return request->format == LEAD_AS_CSV ? lead_print_csv_head(why) : ST_OK;
+}
+
+static enum status list_newest(const struct find *find, const struct request *request, struct fail *why)
+{
+    struct list list = {.arena = ARENA_INIT(LIMIT_LIST_BYTES), .max = request->max};
+    struct screen screen;
+    list.leads = calloc(list.max, sizeof *list.leads);
+    enum status status = list.leads ? find_each(find, keep_newest, &list, why)
+                                    : fail_set(why, ST_NOMEM, 0, "no memory for the list");
+    if (status != ST_OK)
+        goto out;
+    screen_open(&screen, request->format == LEAD_AS_TABLE ? SCREEN_PAGED : SCREEN_PLAIN);
+    if (request->format == LEAD_AS_TABLE)
+        print_table(&screen, &list, &request->filter);
+    else
+        status = print_head(request, why);
+    for (size_t i = 0; i < list.count && status == ST_OK && request->format != LEAD_AS_TABLE; i++)
+        status = lead_print(&screen, request->format, &list.leads[i].row, why);
+    if (status == ST_OK)
+        status = screen_close(&screen, "the list", why);
+out:
+    free(list.leads);
+    arena_release(&list.arena);
+    return status;
+}
+
+/* --- all ----------------------------------------------------------------------------------------------------- */
+
+struct printing {
+    const struct request *request;
+    struct screen screen;
 };
 
-static enum status visit_lead(void *context, struct entity *row, struct fail *why)
+static enum status print_lead(void *context, struct entity *row, struct fail *why)
 {
-    struct collection *c = context;
-    return offer_row(c->list, row) ? ST_OK : fail_set(why, ST_NOMEM, 0, "no memory for the list");
+    const struct printing *p = context;
+    if (!screen_is_read())
+        return fail_set(why, ST_IO, 0, "cannot write the list");
+    return lead_print(&p->screen, p->request->format, row, why);
 }
 
-static enum status visit_offer(void *context, struct span partition, struct fail *why)
+static enum status list_all(const struct find *find, const struct request *request, struct fail *why)
 {
-    struct collection *c = context;
-    struct query q = {
-        .table = TABLE_LEADS,
-        .partition_key = partition,
-        .from = SPAN_LIT("0"), /* keys of leads begin with a hexadecimal digit, others with '~' */
-        .to = SPAN_LIT("~"),
-        .select = LIST_COLUMNS,
-        .limit = PAGE_ROWS,
-    };
-    return store_each(c->store, &q, LIST_WAIT_MS, visit_lead, c, why);
-}
-
-static enum status collect(struct store *store, struct list *list, struct fail *why)
-{
-    struct collection c = {.store = store, .list = list};
-    return offers_each(store, LIST_WAIT_MS, visit_offer, &c, why);
-}
-
-/* --- printing ------------------------------------------------------------------------------------------------ */
-
-/* A cell of so many characters; what is longer ends in "...". */
-static void add_cell(struct buf *line, struct span text, size_t width)
-{
-    struct buf clean = BUF_INIT(64 * 1024);
-    text_add_line(&clean, utf8_cut_bytes(span_trim(text), 4 * width));
-    size_t shown = 0;
-    struct span rest = buf_span(&clean);
-    size_t total = 0;
-    for (size_t i = 0; i < rest.len; i++)
-        total += ((unsigned char)rest.ptr[i] & 0xC0) != 0x80;
-    size_t keep = total > width ? width - 3 : total;
-    while (rest.len && shown < keep) {
-        uint32_t code;
-        size_t len = utf8_decode(rest, &code);
-        buf_add(line, span_cut(rest, 0, len ? len : 1));
-        rest = span_from(rest, len ? len : 1);
-        shown++;
-    }
-    for (; total > width && shown < width; shown++)
-        buf_add_char(line, '.');
-    for (; shown < width; shown++)
-        buf_add_char(line, ' ');
-    buf_add_text(line, "  ");
-    buf_release(&clean);
-}
-
-static struct span notes_of(const struct entity *row)
-{
-    bool test = entity_number(row, "IsTest", 0) != 0, dnc = entity_number(row, "DoNotContact", 0) != 0;
-    return test && dnc ? SPAN_LIT("test, do not contact")
-           : test      ? SPAN_LIT("test")
-           : dnc       ? SPAN_LIT("do not contact")
-                       : span_empty();
-}
-
-static void print_table(const struct list *list)
-{
-    (void)printf("%-16s  %-8s  %-28s  %-14s  %-22s  %-20s  %-28s  %-7s  %s\n", "RECEIVED (UTC)", "ID",
-                 "OFFER", "ACTION", "NAME", "COMPANY", "E-MAIL", "MAIL", "NOTES");
-    for (size_t i = 0; i < list->count; i++) {
-        const struct entity *row = &list->leads[i].row;
-        struct buf line = BUF_INIT(64 * 1024), name = BUF_INIT(256 * 1024);
-        char time[CLOCK_TEXT_BYTES];
-        clock_iso_time(list->leads[i].received_ms, time);
-        time[10] = ' ';
-        add_cell(&line, span_cut(span_of(time), 0, 16), 16);
-        add_cell(&line, span_cut(entity_text(row, COLUMN_DELIVERY_ID), 0, DELIVERY_ID_MIN), DELIVERY_ID_MIN);
-        add_cell(&line, row->partition_key, 28);
-        add_cell(&line, entity_text(row, "Action"), 14);
-        buf_add(&name, entity_text(row, "FirstName"));
-        buf_add_char(&name, ' ');
-        buf_add(&name, entity_text(row, "LastName"));
-        add_cell(&line, buf_span(&name), 22);
-        add_cell(&line, entity_text(row, "Company"), 20);
-        add_cell(&line, entity_text(row, "Email"), 28);
-        add_cell(&line, entity_number(row, COLUMN_NOTIFIED_TIME, 0) ? SPAN_LIT("sent") : SPAN_LIT("-"), 7);
-        add_cell(&line, notes_of(row), 20);
-        (void)printf("%.*s\n", SPAN_FMT(span_trim(buf_span(&line))));
-        buf_release(&name);
-        buf_release(&line);
-    }
-    if (list->count == 0)
-        (void)printf("no leads yet\n");
-}
-
-static enum status print_json(const struct list *list, struct fail *why)
-{
-    for (size_t i = 0; i < list->count; i++) {
-        const struct entity *row = &list->leads[i].row;
-        struct buf line = BUF_INIT(LIMIT_ENTITY_JSON_BYTES);
-        struct json_writer w;
-        char time[CLOCK_TEXT_BYTES];
-        json_begin(&w, &line);
-        json_add_text(&w, SPAN_LIT("Offer"), row->partition_key);
-        json_add_text(&w, SPAN_LIT("RowKey"), row->row_key);
-        for (size_t k = 0; k < row->count; k++) {
-            const struct property *p = &row->properties[k];
-            switch (p->type) {
-            case EDM_BOOLEAN:
-                json_add_bool(&w, p->name, p->number != 0);
-                break;
-            case EDM_INT32:
-                json_add_number(&w, p->name, p->number);
-                break;
-            case EDM_DATETIME:
-                clock_iso_time(p->number, time);
-                json_add_text(&w, p->name, span_of(time));
-                break;
-            case EDM_STRING:
-            case EDM_OTHER:
-                json_add_text(&w, p->name, p->text);
-                break;
-            case EDM_BINARY:
-                break;
-            }
-        }
-        enum status status = json_end(&w, "a lead", why);
-        if (status == ST_OK)
-            (void)printf("%s\n", line.data);
-        buf_release(&line);
-        if (status != ST_OK)
-            return status;
-    }
-    return ST_OK;
+    struct printing p = {.request = request};
+    screen_open(&p.screen, SCREEN_PLAIN);
+    enum status status = print_head(request, why);
+    if (status == ST_OK)
+        status = find_each(find, print_lead, &p, why);
+    if (status != ST_OK && screen_is_read())
+        return status;
+    return screen_close(&p.screen, "the list", why); /* to which a reader who has gone is no failure */
 }
 
 /* --- the command --------------------------------------------------------------------------------------------- */
 
-static bool read_options(int argc, char **argv, size_t *max, bool *json)
+static enum status take_count(struct request *request, const char *text, struct fail *why)
 {
-    for (int i = 1; i < argc; i++) {
-        uint64_t number;
-        if (strcmp(argv[i], "--json") == 0) {
-            *json = true;
-        } else if (strcmp(argv[i], "-n") == 0 && i + 1 < argc &&
-                   span_to_u64(span_of(argv[i + 1]), LIST_MAX, &number) && number > 0) {
-            *max = (size_t)number;
-            i++;
-        } else {
-            return false;
-        }
+    uint64_t number;
+    if (!text || !span_to_u64(span_of(text), LIMIT_LIST_ROWS, &number) || number == 0)
+        return fail_set(why, ST_INVALID, 0, "-n: a number from 1 to %u; --all has no bound", LIMIT_LIST_ROWS);
+    request->max = (size_t)number;
+    return ST_OK;
+}
+
+static enum status read_options(int argc, char **argv, struct request *request, struct fail *why)
+{
+    enum status status = ST_OK;
+    for (int i = 1; i < argc && status == ST_OK; i++) {
+        if (strcmp(argv[i], "--json") == 0)
+            request->format = LEAD_AS_JSON;
+        else if (strcmp(argv[i], "--csv") == 0)
+            request->format = LEAD_AS_CSV;
+        else if (strcmp(argv[i], "--bom") == 0)
+            request->has_mark = true;
+        else if (strcmp(argv[i], "--all") == 0)
+            request->is_all = true;
+        else if (strcmp(argv[i], "-n") == 0)
+            status = take_count(request, i + 1 < argc ? argv[++i] : NULL, why);
+        else
+            status = find_take_option(&request->filter, argc, argv, &i, why);
     }
-    return true;
+    if (status == ST_OK && request->has_mark && request->format != LEAD_AS_CSV)
+        return fail_set(why, ST_INVALID, 0, "--bom is for --csv");
+    if (status == ST_OK && request->is_all && request->format == LEAD_AS_TABLE)
+        return fail_set(why, ST_INVALID, 0, "--all needs --csv or --json");
+    return status == ST_OK ? find_check(&request->filter, why) : status;
 }
 
 int ctl_list(struct service *service, int argc, char **argv)
 {
-    struct list list = {.arena = ARENA_INIT(RESULT_BYTES), .max = LIST_DEFAULT};
-    struct store *store = NULL;
+    struct request request = {.max = LIST_DEFAULT};
+    struct find find = {.filter = &request.filter, .select = LEAD_COLUMNS};
     struct fail why;
-    bool json = false;
-    if (!read_options(argc, argv, &list.max, &json)) {
-        (void)fprintf(stderr, "usage: leadctl list [-n COUNT] [--json]   (COUNT is 1 to %d)\n", LIST_MAX);
-        return EX_USAGE;
-    }
-    list.leads = calloc(list.max, sizeof *list.leads);
-    enum status status = list.leads ? service_open_store(service, &store, &why)
-                                    : fail_set(&why, ST_NOMEM, 0, "no memory for the list");
+    if (read_options(argc, argv, &request, &why) != ST_OK)
+        return command_misused("list", argc, argv, &why);
+    find.is_patient = request.is_all;
+    enum status status = service_open_store(service, &find.store, &why);
     if (status == ST_OK)
-        status = collect(store, &list, &why);
-    if (status == ST_OK && json)
-        status = print_json(&list, &why);
-    else if (status == ST_OK)
-        print_table(&list);
-    if (status == ST_OK && (fflush(stdout) != 0 || ferror(stdout)))
-        status = fail_set(&why, ST_IO, 0, "cannot write the list");
-    if (status != ST_OK)
-        (void)fprintf(stderr, "leadctl: %s\n", why.text);
-    store_close(store);
-    free(list.leads);
-    arena_release(&list.arena);
-    return status == ST_OK ? 0 : EX_UNAVAILABLE;
+        status = request.is_all ? list_all(&find, &request, &why) : list_newest(&find, &request, &why);
+    store_close(find.store);
+    return status == ST_OK ? 0 : ctl_failed(status, &why);
 }

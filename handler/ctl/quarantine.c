@@ -18,40 +18,11 @@
 #include "lib/store/quarantine.h"
 #include "lib/store/spool.h"
 
-enum { COMMIT_WAIT_MS = 30000, LINE_BYTES = 64 * 1024 };
-enum { FOUND_BYTES = 8 * 1024 * 1024 }; /* one item, as it was read and put together */
+/* The commands' words */
+#include "handler/ctl/commands.h"
+#include "handler/ctl/print.h"
 
-static int exit_of(enum status status)
-{
-    switch (status) {
-    case ST_OK:
-        return 0;
-    case ST_INVALID: /* an id that is none, or too short to be only one item's */
-    case ST_EXISTS:
-        return EX_USAGE;
-    case ST_NOT_FOUND:
-        return EX_NOINPUT;
-    case ST_AGAIN:
-    case ST_UNKNOWN:
-        return EX_TEMPFAIL;
-    default:
-        return EX_UNAVAILABLE;
-    }
-}
-
-static int failed(enum status status, const struct fail *why)
-{
-    (void)fprintf(stderr, "leadctl: %s\n", why->text);
-    return exit_of(status);
-}
-
-static void add_time(struct buf *line, int64_t wall_ms)
-{
-    char time[CLOCK_TEXT_BYTES];
-    clock_iso_time(wall_ms, time);
-    time[10] = ' ';
-    buf_add(line, span_cut(span_of(time), 0, 19));
-}
+enum { COMMIT_WAIT_MS = 30000, WIPE_WAIT_MS = 5000, LINE_BYTES = 64 * 1024 };
 
 /* A cell of at least so many bytes: keys and types have no characters beyond ASCII. */
 static void add_cell(struct buf *line, struct span text, size_t width)
@@ -69,17 +40,17 @@ static void add_cell(struct buf *line, struct span text, size_t width)
 /* id, time, key, content type, bytes, reason */
 static void print_entry(FILE *out, const struct quarantine_entry *entry)
 {
-    struct buf line = BUF_INIT(LINE_BYTES);
+    char memory[LINE_BYTES];
+    struct buf line = BUF_FIXED(memory);
     const struct quarantined *item = &entry->item;
     add_cell(&line, span_of(item->id), LEAD_DELIVERY_TEXT);
-    add_time(&line, item->received_ms);
+    ctl_add_time(&line, item->received_ms);
     buf_add_text(&line, "  ");
     add_cell(&line, item->key_name, 12);
-    add_cell(&line, item->content_type, 20);
+    add_cell(&line, item->content_type, 33);
     buf_addf(&line, "%7zu  ", entry->body_bytes);
     text_add_line(&line, item->reason);
     (void)fprintf(out, "%.*s\n", SPAN_FMT(buf_span(&line)));
-    buf_release(&line);
 }
 
 /* --- list ---------------------------------------------------------------------------------------------------- */
@@ -88,7 +59,7 @@ static enum status list_entry(void *context, const struct quarantine_entry *entr
 {
     size_t *count = context;
     if ((*count)++ == 0)
-        (void)printf("%-32s  %-19s  %-12s  %-20s  %7s  %s\n", "ID", "RECEIVED (UTC)", "KEY", "CONTENT TYPE",
+        (void)printf("%-32s  %-19s  %-12s  %-33s  %7s  %s\n", "ID", "RECEIVED (UTC)", "KEY", "CONTENT TYPE",
                      "BYTES", "REASON");
     print_entry(stdout, entry);
     return ferror(stdout) ? fail_set(why, ST_IO, 0, "cannot write the list") : ST_OK;
@@ -113,29 +84,10 @@ static int list(struct store *store)
         (void)printf("nothing is in quarantine\n");
     if (status == ST_OK && fflush(stdout) != 0)
         status = fail_set(&why, ST_IO, 0, "cannot write the list");
-    return status == ST_OK ? 0 : failed(status, &why);
+    return status == ST_OK ? 0 : ctl_failed(status, &why);
 }
 
 /* --- show ---------------------------------------------------------------------------------------------------- */
-
-/* What a terminal would obey or not show becomes \xNN, byte by byte. */
-static void print_for_terminal(struct span body)
-{
-    while (body.len) {
-        uint32_t code;
-        size_t len = utf8_decode(body, &code);
-        bool is_shown =
-            len > 0 && ((!is_control_code(code) && !is_invisible_code(code)) || code == '\n' || code == '\t');
-        len = len ? len : 1;
-        for (size_t i = 0; i < len; i++) {
-            if (is_shown)
-                (void)putchar(body.ptr[i]);
-            else
-                (void)printf("\\x%02X", (unsigned int)(unsigned char)body.ptr[i]);
-        }
-        body = span_from(body, len);
-    }
-}
 
 /* The body goes to standard output, byte for byte, so that it can be kept in a
  * file, corrected and resubmitted; what is known of it goes to standard error. */
@@ -145,25 +97,42 @@ static int show(const struct quarantine_entry *entry)
     struct span body = entry->item.body;
     print_entry(stderr, entry);
     if (isatty(STDOUT_FILENO)) {
-        print_for_terminal(body);
+        ctl_print_text(body);
         (void)putchar('\n');
     } else if (body.len) {
         (void)fwrite(body.ptr, 1, body.len, stdout);
     }
     if (fflush(stdout) != 0 || ferror(stdout))
-        return failed(fail_set(&why, ST_IO, 0, "cannot write the payload"), &why);
+        return ctl_failed(fail_set(&why, ST_IO, 0, "cannot write the payload"), &why);
     return 0;
+}
+
+/* --- out of quarantine --------------------------------------------------------------------------------------- */
+
+/* Deletes the item, and its bytes in the database's log. */
+static enum status take_out(struct store *store, const struct quarantine_entry *entry, struct fail *why)
+{
+    struct fail left;
+    enum status status = quarantine_drop(store, entry, why);
+    if (status == ST_OK && store_wipe(store, clock_monotonic_ms() + WIPE_WAIT_MS, &left) != ST_OK)
+        (void)fprintf(stderr, "leadctl: %s stays in the database's log until that begins anew: %s\n",
+                      entry->item.id, left.text);
+    return status;
 }
 
 /* --- resubmit ------------------------------------------------------------------------------------------------ */
 
 /* Stands in for the hashes of a lead that has nothing to tell it by.  Made of
- * the id, so that the same resubmission, begun again, finds its own row. */
-static enum status random_of(const char *id, unsigned char random[LEAD_RANDOM_BYTES], struct fail *why)
+ * the id, so that the same resubmission, begun again, finds its own row; or of the
+ * sender's name for it, so that the same delivery, sent again, does. */
+static enum status random_of(const struct quarantined *item, unsigned char random[LEAD_RANDOM_BYTES],
+                             struct fail *why)
 {
     _Static_assert((int)LEAD_RANDOM_BYTES == (int)SHA256_BYTES, "a digest stands in for random bytes");
+    if (item->webhook_id.len)
+        return lead_bytes_of_name(item->key_name, item->webhook_id, random, why);
     struct buf text = BUF_INIT(128);
-    buf_addf(&text, "leadhook resubmits %s", id);
+    buf_addf(&text, "leadhook resubmits %s", item->id);
     enum status status = buf_status(&text, "an id", why);
     if (status == ST_OK)
         status = crypto_sha256(buf_span(&text), random, why);
@@ -178,12 +147,9 @@ static enum status commit(struct service *service, struct store *store, struct l
     struct committer_options options = service_committer(service);
     int64_t deadline_ms = clock_monotonic_ms() + COMMIT_WAIT_MS;
     struct offers *offers = NULL;
-    /* In the directory it is a lead of now: by that time mailers decide where to look. */
-    struct delivery seen = write->delivery;
-    seen.received_ms = store_now_ms(store);
     enum status status = offers_new(&offers, why);
     if (status == ST_OK)
-        status = offers_ensure(offers, store, NULL, &seen, deadline_ms, why);
+        status = offers_ensure(offers, store, NULL, &write->delivery, deadline_ms, why);
     if (status == ST_OK) {
         leads_commit(store, &options.rules, &write, 1, deadline_ms, arena);
         status = write->status;
@@ -210,34 +176,38 @@ static int resubmit(struct service *service, struct store *store, const struct q
     struct arena arena = ARENA_INIT(LIMIT_COMMIT_ARENA);
     unsigned char random[LEAD_RANDOM_BYTES];
     struct lead lead = {0};
-    struct lead_write write = {
-        .delivery = {.lead = &lead, .received_ms = item->received_ms, .key_name = item->key_name}};
+    struct lead_write write = {.delivery = {.lead = &lead,
+                                            .received_ms = item->received_ms,
+                                            .key_name = item->key_name,
+                                            .webhook_id = item->webhook_id,
+                                            .request_id = item->request_id}};
     struct fail why;
     size_t offset = 0;
     int code = 0;
     memcpy(write.delivery.id, item->id, sizeof write.delivery.id);
-    enum status status = random_of(item->id, random, &why);
+    enum status status = random_of(item, random, &why);
     if (status != ST_OK) {
-        code = failed(status, &why);
+        code = ctl_failed(status, &why);
         goto out;
     }
-    status = lead_understand(body, item->content_type, span_of(service->config.withhold_domains), random,
-                             &arena, &lead, &offset, &why);
+    status = lead_understand(body, item->content_type, span_of(service->config.withhold_domains),
+                             item->webhook_id.len ? LEAD_BY_NAME : LEAD_BY_BODY, random, &arena, &lead,
+                             &offset, &why);
     if (status != ST_OK) {
         bool has_offset = body.len > 0 && (status == ST_INVALID || status == ST_TOO_LARGE);
-        code = status == ST_NOMEM ? failed(status, &why) : stays(item->id, &why, offset, has_offset);
+        code = status == ST_NOMEM ? ctl_failed(status, &why) : stays(item->id, &why, offset, has_offset);
         goto out;
     }
     status = commit(service, store, &write, &arena, &why);
     if (status != ST_OK) {
-        code = status == ST_REFUSED ? stays(item->id, &why, 0, false) : failed(status, &why);
+        code = status == ST_REFUSED ? stays(item->id, &why, 0, false) : ctl_failed(status, &why);
         goto out;
     }
     if (write.has_mail)
         service_hint(service, lead.partition);
     (void)printf("%s %s in %s\n", write.is_repeat ? "counted as a repeat:" : "stored:", item->id,
                  lead.partition);
-    status = quarantine_drop(store, entry, &why);
+    status = take_out(store, entry, &why);
     if (status != ST_OK && status != ST_NOT_FOUND) {
         (void)fprintf(
             stderr,
@@ -255,7 +225,8 @@ static int resubmit_file(struct service *service, struct store *store, const str
 {
     struct buf body = BUF_INIT(service->config.body_max_bytes);
     struct fail why;
-    enum status status = file_read(path, FILE_PUBLIC, &body, &why);
+    enum status status = strcmp(path, "-") == 0 ? file_read_open(STDIN_FILENO, "standard input", &body, &why)
+                                                : file_read(path, FILE_PUBLIC, &body, &why);
     int code;
     if (status == ST_OK) {
         code = resubmit(service, store, entry, buf_span(&body));
@@ -272,9 +243,9 @@ static int resubmit_file(struct service *service, struct store *store, const str
 static int drop(struct store *store, const struct quarantine_entry *entry)
 {
     struct fail why;
-    enum status status = quarantine_drop(store, entry, &why);
+    enum status status = take_out(store, entry, &why);
     if (status != ST_OK)
-        return failed(status, &why);
+        return ctl_failed(status, &why);
     (void)printf("dropped: ");
     print_entry(stdout, entry);
     return 0;
@@ -308,13 +279,13 @@ static bool read_arguments(int argc, char **argv, struct request *request)
 
 static int act_on_item(struct service *service, struct store *store, const struct request *request)
 {
-    struct arena arena = ARENA_INIT(FOUND_BYTES);
+    struct arena arena = ARENA_INIT(LIMIT_FOUND_BYTES);
     struct quarantine_entry entry;
     struct fail why;
     enum status status = quarantine_find(store, span_of(request->id), &arena, &entry, &why);
     int code;
     if (status != ST_OK)
-        code = failed(status, &why);
+        code = ctl_failed(status, &why);
     else if (request->action == ACTION_SHOW)
         code = show(&entry);
     else if (request->action == ACTION_DROP)
@@ -332,17 +303,15 @@ int ctl_quarantine(struct service *service, int argc, char **argv)
     struct request request;
     struct store *store = NULL;
     struct fail why;
-    if (!read_arguments(argc, argv, &request)) {
-        (void)fprintf(stderr,
-                      "usage: leadctl quarantine list | show ID | resubmit ID [--file FILE] | drop ID\n"
-                      "ID: at least the first %d digits of the id\n",
-                      DELIVERY_ID_MIN);
-        return EX_USAGE;
-    }
+    if (!read_arguments(argc, argv, &request))
+        return command_misused("quarantine", argc, argv, NULL);
+    int code = request.action == ACTION_RESUBMIT ? service_read_routes(service, "leadctl") : 0;
+    if (code != 0)
+        return code;
     enum status status = service_open_store(service, &store, &why);
     if (status != ST_OK)
-        return failed(status, &why);
-    int code = request.action == ACTION_LIST ? list(store) : act_on_item(service, store, &request);
+        return ctl_failed(status, &why);
+    code = request.action == ACTION_LIST ? list(store) : act_on_item(service, store, &request);
     if (request.action == ACTION_LIST)
         tell_of_spool(&service->config);
     store_close(store);

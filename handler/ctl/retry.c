@@ -11,6 +11,9 @@
 /* L6 */
 #include "lib/store/offers.h"
 
+/* The commands' words */
+#include "handler/ctl/commands.h"
+
 enum {
     PAGE_ROWS = 32, /* sqlite gives the messages as well */
     STORE_WAIT_MS = 30000,
@@ -85,19 +88,14 @@ static enum status visit_mail(void *context, struct entity *row, struct fail *wh
 static enum status visit_offer(void *context, struct span partition, struct fail *why)
 {
     struct retry *r = context;
-    struct query q = {
-        .table = TABLE_LEADS,
-        .partition_key = partition,
-        .from = SPAN_LIT(MAIL_KEY_FIRST),
-        .to = SPAN_LIT(MAIL_KEY_END),
-        .select = COLUMNS_OF_STATE,
-        .limit = PAGE_ROWS,
-    };
+    struct query q = mails_query(partition, COLUMNS_OF_STATE, PAGE_ROWS);
     r->partition_done = false;
     return store_each(r->store, &q, STORE_WAIT_MS, visit_mail, r, why);
 }
 
-static bool read_arguments(int argc, char **argv, struct retry *r, char id[LEAD_DELIVERY_TEXT + 1])
+/* why: {0} where the usage says all there is to say. */
+static bool read_arguments(int argc, char **argv, struct retry *r, char id[LEAD_DELIVERY_TEXT + 1],
+                           struct fail *why)
 {
     if (argc > 2)
         return false;
@@ -106,7 +104,7 @@ static bool read_arguments(int argc, char **argv, struct retry *r, char id[LEAD_
     r->with_waiting = true;
     if (strcmp(argv[1], "--all") == 0)
         return true;
-    if (delivery_id_given(span_of(argv[1]), id, NULL) != ST_OK)
+    if (argv[1][0] == '-' || delivery_id_given(span_of(argv[1]), id, why) != ST_OK)
         return false;
     r->id = span_of(id);
     return true;
@@ -127,15 +125,9 @@ int ctl_retry(struct service *service, int argc, char **argv)
 {
     struct retry r = {0};
     char id[LEAD_DELIVERY_TEXT + 1] = {0};
-    struct fail why;
-    if (!read_arguments(argc, argv, &r, id)) {
-        (void)fprintf(stderr,
-                      "usage: leadctl retry [ID | --all]\n"
-                      "without an argument: mails that are parked; --all: also those that wait for later;\n"
-                      "ID: both, of that delivery (at least the first %d digits)\n",
-                      DELIVERY_ID_MIN);
-        return EX_USAGE;
-    }
+    struct fail why = {0};
+    if (!read_arguments(argc, argv, &r, id, &why))
+        return command_misused("retry", argc, argv, &why);
     if (!service->config.mail_on) {
         (void)fprintf(stderr, "leadctl: mail_url is 'off': there is nothing to send\n");
         return EX_CONFIG;

@@ -15,10 +15,12 @@
 /* L6 */
 #include "lib/store/spool.h"
 
-/* The command's words */
-#include "handler/ctl/status.h"
+/* The commands' words */
+#include "handler/ctl/commands.h"
+#include "handler/ctl/print.h"
+#include "handler/ctl/status/status.h"
 
-enum { SHOWN_MAX = 1000, PAGE_ROWS = 100, READ_WAIT_MS = 10000, LINE_BYTES = 4096, TIME_DIGITS = 13 };
+enum { PAGE_ROWS = 100, READ_WAIT_MS = 10000, LINE_BYTES = 4096, TIME_DIGITS = 13 };
 
 struct listing {
     uint64_t shown;
@@ -26,28 +28,21 @@ struct listing {
     bool is_lost; /* lost ones have no row any more, only a key */
 };
 
-static void print_time(struct buf *line, int64_t ms)
-{
-    char text[CLOCK_TEXT_BYTES];
-    clock_iso_time(ms, text);
-    text[10] = ' ';
-    buf_add(line, span_cut(span_of(text), 0, 19));
-}
-
 /* "<13 digits of milliseconds>-<id>": a row is told by its key, so a damaged one is listed too. */
 static enum status visit_row(void *context, struct entity *row, struct fail *why)
 {
     struct listing *l = context;
-    struct buf line = BUF_INIT(LINE_BYTES);
+    char memory[LINE_BYTES];
+    struct buf line = BUF_FIXED(memory);
     uint64_t ms = 0;
-    if (l->shown == SHOWN_MAX) {
+    if (l->shown == LIMIT_LIST_ROWS) {
         l->more = true;
         return fail_set(why, ST_OVER_QUOTA, 0, "enough");
     }
     (void)span_to_u64(span_cut(row->row_key, 0, TIME_DIGITS), INT64_MAX, &ms); /* 1970 is plain enough */
     text_add_line(&line, span_from(row->row_key, TIME_DIGITS + 1));
     buf_add_text(&line, "  ");
-    print_time(&line, (int64_t)ms);
+    ctl_add_time(&line, (int64_t)ms);
     buf_add_text(&line, "  ");
     if (l->is_lost) {
         buf_add_text(&line, entity_number(row, "IsLead", 1) ? "lead" : "quarantined payload");
@@ -56,7 +51,6 @@ static enum status visit_row(void *context, struct entity *row, struct fail *why
         text_add_line(&line, entity_text(row, "LeadPartition"));
     }
     (void)printf("%.*s\n", SPAN_FMT(buf_span(&line)));
-    buf_release(&line);
     l->shown++;
     return ST_OK;
 }
@@ -86,7 +80,8 @@ static enum status print_rows(const struct config *config, struct listing *listi
 
 static void print_state(const struct config *config, const struct spool_state *state)
 {
-    struct buf out = BUF_INIT(LINE_BYTES);
+    char memory[LINE_BYTES];
+    struct buf out = BUF_FIXED(memory);
     int64_t now = clock_wall_ms();
     buf_addf(&out, "path        %s, %u generation%s\n", config->spool_path, state->generations,
              state->generations == 1 ? "" : "s");
@@ -94,7 +89,7 @@ static void print_state(const struct config *config, const struct spool_state *s
     buf_addf(&out, "leads       %" PRIu64 " waiting", state->leads);
     if (state->oldest_ms) {
         buf_add_text(&out, ", the oldest received ");
-        print_time(&out, state->oldest_ms);
+        ctl_add_time(&out, state->oldest_ms);
         buf_add_text(&out, " UTC (");
         status_add_age(&out, now - state->oldest_ms);
         buf_add_text(&out, " ago)");
@@ -102,7 +97,7 @@ static void print_state(const struct config *config, const struct spool_state *s
     buf_addf(&out, "\nquarantine  %" PRIu64 " waiting\n", state->quarantined);
     if (state->table_is_down) {
         buf_add_text(&out, "breaker     open since ");
-        print_time(&out, state->down_since_ms);
+        ctl_add_time(&out, state->down_since_ms);
         buf_add_text(&out, " UTC, next try in ");
         status_add_age(&out, state->next_probe_ms - now);
         buf_add_text(&out, "\n            ");
@@ -112,7 +107,6 @@ static void print_state(const struct config *config, const struct spool_state *s
     }
     buf_addf(&out, "\nlost        %" PRIu64 " by damage\n", state->lost);
     (void)printf("%.*s", SPAN_FMT(buf_span(&out)));
-    buf_release(&out);
 }
 
 static enum status show(const struct config *config, const struct spool_state *state, struct fail *why)
@@ -138,7 +132,7 @@ static enum status list(const struct config *config, const struct spool_state *s
     (void)printf("%-32s  %-19s  %-7s  %s\n", "ID", "RECEIVED (UTC)", "WRITTEN", "OFFER");
     enum status status = print_rows(config, &waiting, why);
     if (waiting.more)
-        (void)printf("and more: the first %d are shown\n", SHOWN_MAX);
+        (void)printf("and more: the first %u are shown\n", LIMIT_LIST_ROWS);
     return status;
 }
 
@@ -186,8 +180,7 @@ int ctl_spool(struct service *service, int argc, char **argv)
     } else if (argc == 2 && strcmp(argv[1], "acknowledge") == 0) {
         run = acknowledge;
     } else if (argc > 1) {
-        (void)fprintf(stderr, "usage: leadctl spool [list | acknowledge]\n");
-        return EX_USAGE;
+        return command_misused("spool", argc, argv, NULL);
     }
     if (!config->spool_path) {
         (void)fprintf(stderr, "leadctl: %s\n",

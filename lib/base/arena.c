@@ -58,6 +58,23 @@ bool arena_copy(struct arena *a, struct span s, struct span *copy)
     return true;
 }
 
+struct span arena_join(struct arena *a, const struct span *parts, size_t count)
+{
+    size_t len = 0;
+    for (size_t i = 0; i < count; i++)
+        len += parts[i].len;
+    char *text = arena_alloc(a, len + 1);
+    if (!text)
+        return span_empty();
+    char *at = text;
+    for (size_t i = 0; i < count; i++) {
+        if (parts[i].len)
+            memcpy(at, parts[i].ptr, parts[i].len);
+        at += parts[i].len;
+    }
+    return (struct span){text, len};
+}
+
 void arena_reset(struct arena *a)
 {
     while (a->blocks && a->blocks->next) {

@@ -29,6 +29,9 @@ void *arena_array(struct arena *a, size_t count, size_t size);
 /* A copy of the bytes, NUL-terminated behind its end.  false: no memory. */
 bool arena_copy(struct arena *a, struct span s, struct span *copy);
 
+/* The parts one behind the other, NUL-terminated behind their end; ptr is NULL without memory. */
+struct span arena_join(struct arena *a, const struct span *parts, size_t count);
+
 void arena_reset(struct arena *a); /* frees what was handed out, keeps the first block for the next use */
 void arena_release(struct arena *a);
 

@@ -2,8 +2,7 @@
 
 /* L0 */
 #include "lib/base/crypto.h"
-
-enum { ASKED_MOST_S = 600 };
+#include "lib/base/limits.h"
 
 uint32_t backoff_jitter(void)
 {
@@ -29,6 +28,6 @@ int64_t backoff_ms(unsigned int failures, int64_t first_ms, int64_t most_ms)
 
 int64_t backoff_or_asked_ms(int64_t wait_ms, int retry_after_s)
 {
-    int64_t asked_ms = 1000LL * (retry_after_s < ASKED_MOST_S ? retry_after_s : ASKED_MOST_S);
+    int64_t asked_ms = 1000LL * (retry_after_s < LIMIT_ASKED_WAIT_S ? retry_after_s : LIMIT_ASKED_WAIT_S);
     return wait_ms > asked_ms ? wait_ms : asked_ms;
 }

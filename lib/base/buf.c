@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* L0 */
+#include "lib/base/crypto.h"
+
 enum { BUF_FIRST_ROOM = 256 };
 
 void buf_release(struct buf *b)
@@ -17,7 +20,7 @@ void buf_release(struct buf *b)
 void buf_release_secret(struct buf *b)
 {
     if (b->data)
-        explicit_bzero(b->data, b->room);
+        crypto_wipe(b->data, b->room);
     buf_release(b);
 }
 
@@ -27,6 +30,14 @@ void buf_reset(struct buf *b)
     b->error = ST_OK;
     if (b->data)
         b->data[0] = '\0';
+}
+
+void buf_recycle(struct buf *b, size_t keep_bytes)
+{
+    if (b->room > keep_bytes)
+        buf_release(b);
+    else
+        buf_reset(b);
 }
 
 char *buf_reserve(struct buf *b, size_t len)

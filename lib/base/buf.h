@@ -23,9 +23,15 @@ struct buf {
 
 #define BUF_INIT(limit_bytes) ((struct buf){.limit = (limit_bytes)})
 
+/* In a char array of the caller's, for what must be said when there is no memory: holds sizeof array - 1 bytes, never
+ * asks for more, and must not be released. */
+#define BUF_FIXED(array) ((struct buf){.data = (array), .room = sizeof(array), .limit = sizeof(array) - 1})
+
 void buf_release(struct buf *b);
 void buf_release_secret(struct buf *b); /* wipes the memory first */
 void buf_reset(struct buf *b);          /* empties it, clears the error, keeps the memory */
+/* The same, but keeps no more than so many bytes: who works on for long shall not hold the largest of all times. */
+void buf_recycle(struct buf *b, size_t keep_bytes);
 
 void buf_add(struct buf *b, struct span s);
 void buf_add_text(struct buf *b, const char *text);

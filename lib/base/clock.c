@@ -11,6 +11,8 @@ static const char DAYS[7][4] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"}
 static const char MONTHS[12][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
                                    "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
 
+#define LAST_SECOND INT64_C(253402300799) /* of the year 9999 */
+
 static int64_t now_us(clockid_t id)
 {
     struct timespec now;
@@ -130,6 +132,13 @@ void clock_iso_time(int64_t wall_ms, char text[CLOCK_TEXT_BYTES])
     *at = '\0';
 }
 
+void clock_minute_words(int64_t wall_ms, char text[CLOCK_TEXT_BYTES])
+{
+    char iso[CLOCK_TEXT_BYTES];
+    clock_iso_time(wall_ms, iso);
+    (void)snprintf(text, CLOCK_TEXT_BYTES, "%.10s %.5s UTC", iso, iso + 11);
+}
+
 /* Reads len digits at *at and moves on; false when there are none. */
 static bool digits(struct span text, size_t *at, size_t len, int *value)
 {
@@ -161,7 +170,10 @@ static bool join(const struct tm *tm, int64_t *wall_ms)
     /* timegm normalizes 31 February to March: then the months no longer agree. */
     if (copy.tm_mon != tm->tm_mon)
         return false;
-    *wall_ms = ((int64_t)minute + tm->tm_sec) * 1000;
+    int64_t second = (int64_t)minute + tm->tm_sec;
+    if (second > LAST_SECOND)
+        return false; /* a leap second behind the last year that can be written */
+    *wall_ms = second * 1000;
     return true;
 }
 

@@ -1,4 +1,4 @@
-/* clock.h - time: two clocks and the four formats that leave the program.
+/* clock.h - time: two clocks and the five formats that leave the program.
  *
  * Wall-clock times are milliseconds since 1970 UTC (int64_t, name ends in _ms);
  * waits are measured on the monotonic clock.  Formats use English names of our
@@ -38,6 +38,8 @@ void clock_http_date(int64_t wall_ms, char text[CLOCK_TEXT_BYTES]);
 void clock_mail_date(int64_t wall_ms, char text[CLOCK_TEXT_BYTES]);
 /* "2009-10-11T19:52:39.123Z": RFC 3339, Edm.DateTime; the year is 0000 where it has no four digits. */
 void clock_iso_time(int64_t wall_ms, char text[CLOCK_TEXT_BYTES]);
+/* "2009-10-11 19:52 UTC": for people who read an alarm or a mail. */
+void clock_minute_words(int64_t wall_ms, char text[CLOCK_TEXT_BYTES]);
 
 /* Reads the HTTP date or the RFC 3339 form (UTC, up to 7 fraction digits,
  * years 1601 to 9999).  false when the text is neither. */

@@ -2,31 +2,61 @@
 
 /* System */
 #include <errno.h>
-#include <limits.h>
 #include <pthread.h>
 #include <sys/random.h>
 
 /* Libraries */
+#include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
-#include <openssl/hmac.h>
+#include <openssl/params.h>
 
 enum { RANDOM_BYTES_WHOLE = 256 };
 
 /* Looked up once: OpenSSL 3 otherwise searches its providers for every digest, which takes longer than the digest of
- * a lead.  Kept until the process ends. */
+ * a lead.  And in time: an algorithm that it cannot load for want of memory it never finds again, so a program that
+ * starts to sign in such a moment would refuse every lead from then on.  Kept until the process ends. */
 static EVP_MD *sha256;
-static pthread_once_t sha256_once = PTHREAD_ONCE_INIT;
+static EVP_MAC_CTX *hmac; /* with SHA-256 and a key of no meaning, to be copied */
+static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-static void fetch_sha256(void)
+static EVP_MAC_CTX *make_hmac(void)
 {
+    char digest[] = "SHA256";
+    const OSSL_PARAM options[] = {OSSL_PARAM_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, sizeof digest - 1),
+                                  OSSL_PARAM_END};
+    const unsigned char key[SHA256_BYTES] = {0}; /* without a key it cannot be copied */
+    EVP_MAC *algorithm = EVP_MAC_fetch(NULL, "HMAC", NULL);
+    EVP_MAC_CTX *context = algorithm ? EVP_MAC_CTX_new(algorithm) : NULL;
+    EVP_MAC_free(algorithm); /* the context holds it */
+    if (context && !EVP_MAC_init(context, key, sizeof key, options)) {
+        EVP_MAC_CTX_free(context);
+        context = NULL;
+    }
+    return context;
+}
+
+static void prepare(void)
+{
+    /* OpenSSL 3.0 goes on with its default context also when that could not be made for want of memory, and crashes. */
+    if (!OSSL_LIB_CTX_get0_global_default())
+        return;
     sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+    hmac = make_hmac();
+}
+
+enum status crypto_init(struct fail *why)
+{
+    (void)pthread_once(&once, prepare);
+    return sha256 && hmac ? ST_OK : fail_set(why, ST_NOMEM, 0, "OpenSSL cannot be used");
 }
 
 enum status crypto_sha256(struct span data, unsigned char digest[SHA256_BYTES], struct fail *why)
 {
-    (void)pthread_once(&sha256_once, fetch_sha256);
-    if (!sha256 || !EVP_Digest(data.ptr, data.len, digest, NULL, sha256, NULL))
+    enum status status = crypto_init(why);
+    if (status != ST_OK)
+        return status;
+    if (!EVP_Digest(data.ptr, data.len, digest, NULL, sha256, NULL))
         return fail_set(why, ST_NOMEM, 0, "cannot compute SHA-256");
     return ST_OK;
 }
@@ -34,11 +64,18 @@ enum status crypto_sha256(struct span data, unsigned char digest[SHA256_BYTES], 
 enum status crypto_hmac_sha256(struct span key, struct span data, unsigned char mac[SHA256_BYTES],
                                struct fail *why)
 {
-    unsigned int len = SHA256_BYTES;
-    if (key.len > INT_MAX ||
-        !HMAC(EVP_sha256(), key.ptr, (int)key.len, (const unsigned char *)data.ptr, data.len, mac, &len))
-        return fail_set(why, ST_NOMEM, 0, "cannot compute HMAC-SHA-256");
-    return ST_OK;
+    enum status status = crypto_init(why);
+    if (status != ST_OK)
+        return status;
+    size_t len;
+    /* A key of no bytes still needs an address: without one OpenSSL goes on with the key that it has. */
+    const void *bytes = key.len > 0 ? key.ptr : "";
+    EVP_MAC_CTX *context = EVP_MAC_CTX_dup(hmac);
+    bool done = context && EVP_MAC_init(context, bytes, key.len, NULL) &&
+                EVP_MAC_update(context, (const unsigned char *)data.ptr, data.len) &&
+                EVP_MAC_final(context, mac, &len, SHA256_BYTES);
+    EVP_MAC_CTX_free(context);
+    return done ? ST_OK : fail_set(why, ST_NOMEM, 0, "cannot compute HMAC-SHA-256");
 }
 
 enum status crypto_random(unsigned char *bytes, size_t len, struct fail *why)

@@ -10,6 +10,10 @@
 
 enum { SHA256_BYTES = 32 };
 
+/* Finds what the rest needs, once; the others do it too when it was not done.  ST_NOMEM, for good: OpenSSL must not
+ * be used by anybody in this process then. */
+MUST_CHECK enum status crypto_init(struct fail *why);
+
 /* A failure here is libcrypto without memory; ST_NOMEM. */
 MUST_CHECK enum status crypto_sha256(struct span data, unsigned char digest[SHA256_BYTES], struct fail *why);
 MUST_CHECK enum status crypto_hmac_sha256(struct span key, struct span data, unsigned char mac[SHA256_BYTES],

@@ -12,22 +12,43 @@ void hex_write(const unsigned char *bytes, size_t len, char *text)
     text[2 * len] = '\0';
 }
 
+bool hex_read(struct span text, unsigned char *bytes, size_t count)
+{
+    if (text.len % 2 != 0 || text.len / 2 != count)
+        return false;
+    for (size_t i = 0; i < text.len; i++) {
+        char c = text.ptr[i];
+        bool is_letter = c >= 'a' && c <= 'f';
+        if (!is_letter && (c < '0' || c > '9'))
+            return false;
+        unsigned int digit = (unsigned int)(is_letter ? c - 'a' + 10 : c - '0');
+        bytes[i / 2] = (unsigned char)(i % 2 ? bytes[i / 2] | digit : digit << 4);
+    }
+    return true;
+}
+
+void base64_write(const unsigned char *bytes, size_t len, char *text)
+{
+    char *to = text;
+    for (size_t i = 0; i < len; i += 3) {
+        size_t left = len - i;
+        uint32_t group = (uint32_t)bytes[i] << 16 | (left > 1 ? (uint32_t)bytes[i + 1] << 8 : 0) |
+                         (left > 2 ? (uint32_t)bytes[i + 2] : 0);
+        *to++ = BASE64[group >> 18];
+        *to++ = BASE64[group >> 12 & 63];
+        *to++ = left > 1 ? BASE64[group >> 6 & 63] : '=';
+        *to++ = left > 2 ? BASE64[group & 63] : '=';
+    }
+    *to = '\0';
+}
+
 void base64_add(struct buf *out, struct span bytes)
 {
-    char *to = buf_reserve(out, (bytes.len + 2) / 3 * 4);
+    size_t len = (bytes.len + 2) / 3 * 4;
+    char *to = buf_reserve(out, len);
     if (!to)
         return;
-    const unsigned char *p = (const unsigned char *)bytes.ptr;
-    size_t len = 0;
-    for (size_t i = 0; i < bytes.len; i += 3) {
-        size_t left = bytes.len - i;
-        uint32_t group = (uint32_t)p[i] << 16 | (left > 1 ? (uint32_t)p[i + 1] << 8 : 0) |
-                         (left > 2 ? (uint32_t)p[i + 2] : 0);
-        to[len++] = BASE64[group >> 18];
-        to[len++] = BASE64[group >> 12 & 63];
-        to[len++] = left > 1 ? BASE64[group >> 6 & 63] : '=';
-        to[len++] = left > 2 ? BASE64[group & 63] : '=';
-    }
+    base64_write((const unsigned char *)bytes.ptr, bytes.len, to);
     buf_advance(out, len);
 }
 
@@ -75,8 +96,7 @@ enum status base64_decode(struct buf *out, struct span text, struct fail *why)
 
 static bool is_unreserved(char c)
 {
-    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' ||
-           c == '.' || c == '_' || c == '~';
+    return char_is_alnum(c) || c == '-' || c == '.' || c == '_' || c == '~';
 }
 
 void percent_add(struct buf *out, struct span s)
@@ -89,23 +109,59 @@ void percent_add(struct buf *out, struct span s)
     }
 }
 
-static int hex_value(char c)
+const char *html_entity(uint32_t code)
 {
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
+    switch (code) {
+    case '&':
+        return "&amp;";
+    case '<':
+        return "&lt;";
+    case '>':
+        return "&gt;";
+    case '"':
+        return "&quot;";
+    case '\'':
+        return "&#39;";
+    default:
+        return NULL;
+    }
+}
+
+void html_add(struct buf *out, struct span s)
+{
+    while (s.len) {
+        size_t plain = 0;
+        while (plain < s.len && !html_entity((unsigned char)s.ptr[plain]))
+            plain++;
+        buf_add(out, span_cut(s, 0, plain));
+        if (plain < s.len)
+            buf_add_text(out, html_entity((unsigned char)s.ptr[plain++]));
+        s = span_from(s, plain);
+    }
+}
+
+long hex_number(struct span s, size_t digits)
+{
+    long number = 0;
+    if (s.len < digits)
+        return -1;
+    for (size_t i = 0; i < digits; i++) {
+        char c = char_lower(s.ptr[i]);
+        bool is_letter = c >= 'a' && c <= 'f';
+        if (!is_letter && !(c >= '0' && c <= '9'))
+            return -1;
+        number = number * 16 + (is_letter ? c - 'a' + 10 : c - '0');
+    }
+    return number;
 }
 
 void percent_decode(struct buf *out, struct span s, enum percent_plus plus)
 {
     for (size_t i = 0; i < s.len; i++) {
         char c = s.ptr[i];
-        if (c == '%' && i + 2 < s.len && hex_value(s.ptr[i + 1]) >= 0 && hex_value(s.ptr[i + 2]) >= 0) {
-            c = (char)(hex_value(s.ptr[i + 1]) << 4 | hex_value(s.ptr[i + 2]));
+        long code = c == '%' ? hex_number(span_from(s, i + 1), 2) : -1;
+        if (code >= 0) {
+            c = (char)(unsigned char)code;
             i += 2;
         } else if (c == '+' && plus == PLUS_IS_SPACE) {
             c = ' ';

@@ -5,21 +5,34 @@
  * yajl checks UTF-8 only for structure and decodes lone surrogate escapes to
  * invalid bytes or to "?"; so the raw text is checked for UTF-8 before, and for
  * surrogate escapes and \u0000 in a pass of our own over the escapes.
+ *
+ * It looks at no result of its allocations either, and would write through NULL.
+ * So its memory is an arena of its own, and where that has none the parser is
+ * left with a jump; nothing of it is used again, and the arena is released.
  */
 #include "lib/base/json_read.h"
 
 /* System */
+#include <setjmp.h>
+#include <stdalign.h>
 #include <string.h>
 
 /* Libraries */
 #include <yajl/yajl_parse.h>
 
 /* L0 */
+#include "lib/base/encode.h"
 #include "lib/base/limits.h"
 #include "lib/base/text.h"
 
+/* What yajl takes for a text: its two buffers double until they hold the longest string, the blocks that they leave
+ * are not used again, and the rest is small. */
+enum { YAJL_BYTES = 64 * 1024, YAJL_BYTES_PER_BYTE = 8 };
+
 struct reader {
     yajl_handle yajl;
+    struct arena yajl_memory;
+    jmp_buf no_memory;
     struct arena *arena;
     const struct json_limits *limits;
     size_t values;
@@ -143,6 +156,34 @@ static int on_close(void *ctx)
     return take(r);
 }
 
+/* In front of each block stands its size. */
+static void *get_memory(void *ctx, size_t size)
+{
+    struct reader *r = ctx;
+    char *block = arena_alloc(&r->yajl_memory, alignof(max_align_t) + size);
+    if (!block)
+        longjmp(r->no_memory, 1);
+    memcpy(block, &size, sizeof size);
+    return block + alignof(max_align_t);
+}
+
+static void *get_more_memory(void *ctx, void *memory, size_t size)
+{
+    char *fresh = get_memory(ctx, size);
+    size_t had = 0;
+    if (memory)
+        memcpy(&had, (const char *)memory - alignof(max_align_t), sizeof had);
+    if (had)
+        memcpy(fresh, memory, had < size ? had : size);
+    return fresh;
+}
+
+static void give_memory(void *ctx, void *memory)
+{
+    (void)ctx; /* all of it goes with the arena */
+    (void)memory;
+}
+
 static const yajl_callbacks CALLBACKS = {
     .yajl_null = on_null,
     .yajl_boolean = on_boolean,
@@ -158,20 +199,9 @@ static const yajl_callbacks CALLBACKS = {
 /* The four digits of a \u escape at text[at], or -1. */
 static long escape_code(struct span text, size_t at)
 {
-    if (at + 6 > text.len || text.ptr[at] != '\\' || text.ptr[at + 1] != 'u')
+    if (!span_starts(span_from(text, at), SPAN_LIT("\\u")))
         return -1;
-    long code = 0;
-    for (size_t i = at + 2; i < at + 6; i++) {
-        char c = text.ptr[i];
-        int digit = c >= '0' && c <= '9'   ? c - '0'
-                    : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                    : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                           : -1;
-        if (digit < 0)
-            return -1; /* yajl reports it with the others */
-        code = code * 16 + digit;
-    }
-    return code;
+    return hex_number(span_from(text, at + 2), 4); /* yajl reports what is none */
 }
 
 /* Backslashes have a meaning only inside strings, and outside them yajl refuses
@@ -247,42 +277,68 @@ static char separator(const struct reader *r)
     return r->depth > 0 && r->open[r->depth - 1]->first ? ',' : '\0';
 }
 
-/* Where the text stopped making sense: the beginning of what cannot stand there, or the byte inside a string.
- * Not where yajl stopped: that is behind the token, two bytes into it or at its beginning, depending. */
-static size_t fault(const struct reader *r, struct span text)
+/* Where the text stopped making sense: the beginning of what cannot stand there, the byte inside a string, or the end
+ * of a text of which yajl would have liked more (is_cut).  Not where yajl stopped: that is behind the token, two bytes
+ * into it or at its beginning, depending; and it reads a token to its end before it looks whether one may stand there. */
+static size_t fault(const struct reader *r, struct span text, bool is_cut)
 {
     size_t at = skip_spaces(text, r->end);
     char between = separator(r);
-    if (between && at < text.len && text.ptr[at] == between)
+    bool is_in_object = r->depth > 0 && r->open[r->depth - 1]->kind == JSON_OBJECT;
+    if (at < text.len && between) {
+        if (text.ptr[at] != between)
+            return at;
         at = skip_spaces(text, at + 1);
-    return at < text.len && text.ptr[at] == '"' ? fault_in_string(text, at) : at;
+    }
+    bool is_string = at < text.len && text.ptr[at] == '"';
+    bool is_behind = r->depth == 0 && r->top;
+    if (at < text.len && (is_behind || (is_in_object && !r->name.ptr && !is_string)))
+        return at; /* nothing may stand here, or only a name */
+    if (is_cut)
+        return text.len;
+    return is_string ? fault_in_string(text, at) : at;
+}
+
+/* A function of its own: what it changes is the caller's and so keeps its value over the jump.  false: no memory. */
+static bool parse(struct reader *r, struct span text, yajl_status *parsed, bool *is_cut)
+{
+    yajl_alloc_funcs memory = {get_memory, get_more_memory, give_memory, r};
+    if (setjmp(r->no_memory) != 0)
+        return false;
+    r->yajl = yajl_alloc(&CALLBACKS, &memory, r);
+    *parsed = yajl_parse(r->yajl, (const unsigned char *)text.ptr, text.len);
+    *is_cut = *parsed == yajl_status_ok && (!r->top || r->depth > 0); /* good as far as it goes */
+    if (*parsed == yajl_status_ok &&
+        r->depth == 0) /* a number in a cut text must not be taken for a whole one */
+        *parsed = yajl_complete_parse(r->yajl);
+    return true;
 }
 
 enum status json_read(struct span text, const struct json_limits *limits, struct arena *arena,
                       const struct json **top, size_t *offset, struct fail *why)
 {
     size_t where = 0;
+    if (!text.ptr)
+        text = SPAN_LIT("");
     if (!utf8_is_valid(text, &where)) {
         if (offset)
             *offset = where;
         return fail_set(why, ST_INVALID, 0, "invalid UTF-8 at byte %zu", where);
     }
-    struct reader r = {.arena = arena, .limits = limits};
-    yajl_handle yajl = yajl_alloc(&CALLBACKS, NULL, &r);
-    if (!yajl)
+    struct reader r = {.arena = arena,
+                       .limits = limits,
+                       .yajl_memory = ARENA_INIT(YAJL_BYTES + YAJL_BYTES_PER_BYTE * text.len)};
+    yajl_status parsed;
+    bool is_cut;
+    bool is_whole = parse(&r, text, &parsed, &is_cut);
+    arena_release(&r.yajl_memory);
+    if (!is_whole)
         return fail_set(why, ST_NOMEM, 0, "no memory to read JSON");
-    r.yajl = yajl;
-    const unsigned char *bytes = (const unsigned char *)(text.ptr ? text.ptr : "");
-    yajl_status parsed = yajl_parse(yajl, bytes, text.len);
-    bool is_cut = parsed == yajl_status_ok && (!r.top || r.depth > 0); /* good as far as it goes */
-    if (parsed == yajl_status_ok)
-        parsed = yajl_complete_parse(yajl);
-    where = is_cut && r.status == ST_OK ? text.len : fault(&r, text);
-    yajl_free(yajl);
+    where = fault(&r, text, is_cut && r.status == ST_OK);
 
     enum status status = r.status;
     const char *reason = r.reason;
-    if (status == ST_OK && (parsed != yajl_status_ok || !r.top)) {
+    if (status == ST_OK && (is_cut || parsed != yajl_status_ok)) {
         status = ST_INVALID;
         reason = where >= text.len ? "ends too early" : "syntax error";
     }

@@ -22,6 +22,20 @@ char char_lower(char c)
     return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
 }
 
+bool char_is_alnum(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+}
+
+bool span_has_only(struct span s, const char *others)
+{
+    for (size_t i = 0; i < s.len; i++) {
+        if (!char_is_alnum(s.ptr[i]) && span_find(span_of(others), s.ptr[i]) == SPAN_NONE)
+            return false;
+    }
+    return true;
+}
+
 bool span_eq_nocase(struct span a, struct span b)
 {
     if (a.len != b.len)

@@ -25,7 +25,10 @@ static inline struct span span_empty(void)
 
 struct span span_of(const char *text); /* NULL becomes the empty span */
 bool span_eq(struct span a, struct span b);
-char char_lower(char c);                           /* ASCII letters only, whatever the locale */
+char char_lower(char c); /* ASCII letters only, whatever the locale */
+/* Only ASCII letters, digits and these others; also when blank. */
+bool span_has_only(struct span s, const char *others);
+bool char_is_alnum(char c);                        /* ASCII letters and digits, whatever the locale */
 bool span_eq_nocase(struct span a, struct span b); /* ASCII letters only */
 bool span_starts(struct span s, struct span prefix);
 bool span_starts_nocase(struct span s, struct span prefix);

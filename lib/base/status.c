@@ -5,7 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-enum status fail_set(struct fail *why, enum status code, int sys, const char *format, ...)
+/* In brackets, because it is a macro for the analyzer (status.h). */
+enum status(fail_set)(struct fail *why, enum status code, int sys, const char *format, ...)
 {
     if (!why)
         return code;

@@ -43,6 +43,10 @@ struct fail {
  * return fail_set(why, ST_IO, errno, "cannot open '%s'", path);
  * With sys > 0 its description is appended after ": ". */
 enum status fail_set(struct fail *why, enum status code, int sys, const char *format, ...) PRINTF_LIKE(4, 5);
+#ifdef __clang_analyzer__
+/* It sees one file at a time, and so not that a failure is never ST_OK. */
+#define fail_set(why, code, ...) (fail_set(why, code, __VA_ARGS__), (code))
+#endif
 
 /* Puts "prefix: " before the text that is already there. */
 void fail_prefix(struct fail *why, const char *format, ...) PRINTF_LIKE(2, 3);

@@ -136,10 +136,34 @@ bool is_control_code(uint32_t code)
     return code < 0x20 || (code >= 0x7F && code <= 0x9F) || code == 0x2028 || code == 0x2029;
 }
 
+/* Unicode's Default_Ignorable_Code_Point (15.0), and the marks of interlinear annotation.  In their order. */
+static const struct code_range {
+    uint32_t first, last;
+} INVISIBLE[] = {
+    {0x00AD, 0x00AD},                       /* soft hyphen */
+    {0x034F, 0x034F},                       /* combining grapheme joiner */
+    {0x061C, 0x061C},                       /* Arabic letter mark */
+    {0x115F, 0x1160},                       /* Hangul fillers */
+    {0x17B4, 0x17B5},                       /* Khmer inherent vowels */
+    {0x180B, 0x180F},                       /* Mongolian variation selectors and vowel separator */
+    {0x200B, 0x200F},                       /* zero-width characters, directional marks */
+    {0x202A, 0x202E},                       /* directional embeddings and overrides */
+    {0x2060, 0x206F},                       /* word joiner, invisible operators, directional isolates */
+    {0x3164, 0x3164},                       /* Hangul filler */
+    {0xFE00, 0xFE0F},                       /* variation selectors: whole texts can be hidden in them */
+    {0xFEFF, 0xFEFF},                       /* byte order mark */
+    {0xFFA0, 0xFFA0},                       /* halfwidth Hangul filler */
+    {0xFFF0, 0xFFFB},   {0x1BCA0, 0x1BCA3}, /* shorthand format controls */
+    {0x1D173, 0x1D17A},                     /* musical format controls */
+    {0xE0000, 0xE0FFF},                     /* tags and more variation selectors */
+};
+
 bool is_invisible_code(uint32_t code)
 {
-    return (code >= 0x200B && code <= 0x200F) || (code >= 0x202A && code <= 0x202E) ||
-           (code >= 0x2060 && code <= 0x2069) || code == 0x061C || code == 0xFEFF || code == 0x00AD;
+    size_t i = 0;
+    while (i < sizeof INVISIBLE / sizeof INVISIBLE[0] && code > INVISIBLE[i].last)
+        i++;
+    return i < sizeof INVISIBLE / sizeof INVISIBLE[0] && code >= INVISIBLE[i].first;
 }
 
 uint64_t text_hash(uint64_t hash, const char *text)

@@ -29,8 +29,9 @@ struct span utf8_cut_bytes(struct span s, size_t bytes);
 /* C0, DEL, C1 and the separators U+2028 and U+2029: never wanted in one line of text. */
 bool is_control_code(uint32_t code);
 
-/* Characters without width of their own that change how others are shown:
- * directional marks, embeddings and isolates, zero-width characters, the BOM. */
+/* Characters that are not seen, or change how others are shown: directional
+ * marks, embeddings and isolates, zero-width characters, fillers, variation
+ * selectors, tags, the byte order mark. */
 bool is_invisible_code(uint32_t code);
 
 /* FNV-1a of the text, going on from TEXT_HASH_BEGIN or from a hash before it; nothing for secrets. */

@@ -2,7 +2,8 @@
  *
  * Hashes are the first 128 bits of SHA-256.  What goes into the contact hash is
  * labelled and separated by U+0000, which no value contains, so that different
- * people never give the same text.
+ * people never give the same text.  The same goes for the name that a sender gave
+ * to a delivery.
  */
 #include "lib/lead/lead.h"
 
@@ -14,6 +15,7 @@
 #include "lib/base/encode.h"
 
 enum { SHORT_HASH_DIGITS = 8 };
+enum { NAMED_BYTES = LIMIT_KEY_NAME_BYTES + LIMIT_WEBHOOK_ID_BYTES + 16 };
 
 static void add_lower(struct buf *out, struct span s)
 {
@@ -125,11 +127,17 @@ static void add_part(struct buf *out, const char *label, struct span value)
     buf_add_char(out, '\0');
 }
 
+/* The text whose hash names a person by e-mail address. */
+static void add_email(struct buf *out, struct span email)
+{
+    add_part(out, "email", email);
+}
+
 /* The text whose hash names the person; empty when nothing does. */
 static void add_contact(struct buf *out, const struct customer *c)
 {
     if (c->email.len) {
-        add_part(out, "email", c->email);
+        add_email(out, c->email);
         return;
     }
     add_part(out, "first", c->first_name);
@@ -174,15 +182,44 @@ enum status lead_identify(struct lead *lead, struct span body, const unsigned ch
     return status;
 }
 
+enum status lead_bytes_of_name(struct span key_name, struct span name, unsigned char bytes[LEAD_RANDOM_BYTES],
+                               struct fail *why)
+{
+    _Static_assert((int)LEAD_RANDOM_BYTES == (int)SHA256_BYTES, "a digest stands in for random bytes");
+    struct buf text = BUF_INIT(NAMED_BYTES);
+    /* No body that is a lead holds U+0000, so none has the hash of this text. */
+    const struct span parts[] = {SPAN_LIT("delivery"), key_name, name};
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        buf_add(&text, parts[i]);
+        buf_add_char(&text, '\0');
+    }
+    enum status status = buf_status(&text, "the delivery's name", why);
+    if (status == ST_OK)
+        status = crypto_sha256(buf_span(&text), bytes, why);
+    buf_release(&text);
+    return status;
+}
+
+enum status lead_contact_of_email(struct span email, char contact[LEAD_HASH_TEXT + 1], struct fail *why)
+{
+    struct buf text = BUF_INIT(2 * LIMIT_BODY_BYTES);
+    add_email(&text, email);
+    enum status status = buf_status(&text, "the contact", why);
+    if (status == ST_OK)
+        status = hash(buf_span(&text), LEAD_HASH_TEXT, contact, why);
+    buf_release(&text);
+    return status;
+}
+
 enum status lead_understand(struct span body, struct span content_type, struct span withhold_domains,
-                            const unsigned char random[LEAD_RANDOM_BYTES], struct arena *arena,
-                            struct lead *lead, size_t *offset, struct fail *why)
+                            enum lead_identity identity, const unsigned char random[LEAD_RANDOM_BYTES],
+                            struct arena *arena, struct lead *lead, size_t *offset, struct fail *why)
 {
     struct payload payload;
     enum status status = lead_read(body, content_type, arena, &payload, offset, why);
     if (status == ST_OK)
         status = lead_normalize(&payload, body, withhold_domains, arena, lead, why);
     if (status == ST_OK)
-        status = lead_identify(lead, body, random, why);
+        status = lead_identify(lead, identity == LEAD_BY_BODY ? body : span_empty(), random, why);
     return status;
 }

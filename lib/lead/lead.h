@@ -94,15 +94,45 @@ enum { LEAD_RANDOM_BYTES = 32 };
 /* Fills partition, contact and content.  random stands in for the hashes of
  * what must never be merged: contact where there is no e-mail address and no
  * name, company or phone; both for withheld leads; content for a lead without
- * any customer field.  ST_NOMEM only. */
+ * any customer field, and where body is blank.  ST_NOMEM only. */
 MUST_CHECK enum status lead_identify(struct lead *lead, struct span body,
                                      const unsigned char random[LEAD_RANDOM_BYTES], struct fail *why);
 
+/* What tells a delivery from others. */
+enum lead_identity {
+    LEAD_BY_BODY, /* its person and its bytes; where these must not be merged, random does */
+    LEAD_BY_NAME  /* the sender's name for it: random is what lead_bytes_of_name made */
+};
+
+/* What stands in for random bytes where the sender has named the delivery (a
+ * verified webhook-id): the same for the same name from the same holder of a key,
+ * so that the row of a delivery has one key however often it comes.  Neither may
+ * hold U+0000.  ST_NOMEM. */
+MUST_CHECK enum status lead_bytes_of_name(struct span key_name, struct span name,
+                                          unsigned char bytes[LEAD_RANDOM_BYTES], struct fail *why);
+
+/* The contact of everybody who gives this as the e-mail address, blanks at its ends and the case of ASCII letters
+ * aside.  ST_NOMEM only. */
+MUST_CHECK enum status lead_contact_of_email(struct span email, char contact[LEAD_HASH_TEXT + 1],
+                                             struct fail *why);
+
 /* All three steps.  Statuses and *offset are those of lead_read. */
 MUST_CHECK enum status lead_understand(struct span body, struct span content_type,
-                                       struct span withhold_domains,
+                                       struct span withhold_domains, enum lead_identity identity,
                                        const unsigned char random[LEAD_RANDOM_BYTES], struct arena *arena,
                                        struct lead *lead, size_t *offset, struct fail *why);
+
+/* Which of the documented sources or actions it is, or "none" or "other": for who counts leads by them, since a sender
+ * may make up any number of others.  An index is below LEAD_SOURCE_LABELS or LEAD_ACTION_LABELS; a label is a word of
+ * letters. */
+enum { LEAD_SOURCE_LABELS = 6, LEAD_ACTION_LABELS = 7 };
+size_t lead_source_index(struct span source);
+size_t lead_action_index(struct span action);
+const char *lead_source_label(size_t index);
+const char *lead_action_label(size_t index);
+
+/* What the customer did, in words, for an action as normalized; blank: codes are an open list. */
+struct span lead_action_words(struct span action);
 
 /* Appends the customer as Microsoft's CustomerInfo column holds it: a JSON object of
  * the seven fields in order. */

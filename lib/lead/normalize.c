@@ -33,6 +33,14 @@ static const struct name_of_code ACTIONS[] = {
     {"StartTestDrive", "StartTestDrive"},
 };
 
+static const struct name_of_code ACTION_WORDS[] = {
+    {"INS", "Get it now"},
+    {"PLT", "Contact me request"},
+    {"DNC", "Asked another partner"},
+    {"Create", "Created in Azure portal"},
+    {"StartTestDrive", "Test drive started"},
+};
+
 static const char *name_of(const struct name_of_code *table, size_t count, struct span code)
 {
     for (size_t i = 0; i < count; i++) {
@@ -50,6 +58,48 @@ static const char *source_name(struct span code)
 static const char *action_name(struct span code)
 {
     return name_of(ACTIONS, sizeof ACTIONS / sizeof ACTIONS[0], code);
+}
+
+/* As in the tables above, each once. */
+static const char *const SOURCE_LABELS[LEAD_SOURCE_LABELS] = {"AzureMarketplace", "AzurePortal", "TestDrive",
+                                                              "AppSource",        "none",        "other"};
+static const char *const ACTION_LABELS[LEAD_ACTION_LABELS] = {
+    "INS", "PLT", "DNC", "Create", "StartTestDrive", "none", "other"};
+
+/* The last two labels are for what has no name, and for what has another one. */
+static size_t label_index(const char *const *labels, size_t count, struct span name)
+{
+    size_t index = 0;
+    if (name.len == 0)
+        return count - 2;
+    while (index < count - 2 && !span_eq(name, span_of(labels[index])))
+        index++;
+    return index < count - 2 ? index : count - 1;
+}
+
+size_t lead_source_index(struct span source)
+{
+    return label_index(SOURCE_LABELS, LEAD_SOURCE_LABELS, source);
+}
+
+size_t lead_action_index(struct span action)
+{
+    return label_index(ACTION_LABELS, LEAD_ACTION_LABELS, action);
+}
+
+const char *lead_source_label(size_t index)
+{
+    return SOURCE_LABELS[index];
+}
+
+const char *lead_action_label(size_t index)
+{
+    return ACTION_LABELS[index];
+}
+
+struct span lead_action_words(struct span action)
+{
+    return span_of(name_of(ACTION_WORDS, sizeof ACTION_WORDS / sizeof ACTION_WORDS[0], action));
 }
 
 /* The documentation's spelling where the code is known, else as it came. */
@@ -127,7 +177,7 @@ static struct span meaning_of_description(struct span description)
  * chose them, so what does not read as such an object is no failure. */
 static enum status take_campaign(struct lead *lead, struct arena *arena, struct fail *why)
 {
-    static const struct json_limits limits = {.depth = 2, .values = 64};
+    static const struct json_limits limits = {.depth = LIMIT_PAGE_DEPTH, .values = LIMIT_PAGE_VALUES};
     const struct json *top;
     enum status status = json_read(lead->description, &limits, arena, &top, NULL, NULL);
     if (status == ST_NOMEM)
@@ -165,8 +215,7 @@ static bool domain_matches(struct span domain, struct span rule)
 
 static bool is_domain_char(char c)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
-           c == '.' || (unsigned char)c >= 0x80;
+    return char_is_alnum(c) || c == '-' || c == '.' || (unsigned char)c >= 0x80;
 }
 
 /* The domain with which s begins, without the final dot of a fully qualified one. */
@@ -180,13 +229,30 @@ static struct span leading_domain(struct span s)
     return span_cut(s, 0, len);
 }
 
-/* Whether any address in the text is of one of the domains: people write "Ana <a@x.edu>", "a@x.edu, b@y". */
-static bool is_withheld(struct span email, struct span rules)
+/* Moves *rest behind its first at-sign, as '@' or in the full width that East Asian keyboards give. */
+static bool next_at(struct span *rest)
 {
-    struct span part;
-    (void)span_next(&email, '@', &part); /* before the first '@' there is no domain */
-    while (span_next(&email, '@', &part)) {
-        struct span domain = leading_domain(span_trim(part)), rest = rules, rule;
+    static const char wide[] = "\xEF\xBC\xA0";
+    for (size_t i = 0; i < rest->len; i++) {
+        size_t len = rest->ptr[i] == '@'                               ? 1
+                     : span_starts(span_from(*rest, i), span_of(wide)) ? sizeof wide - 1
+                                                                       : 0;
+        if (len) {
+            *rest = span_from(*rest, i + len);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whether any address in the text is of one of the domains: people write "Ana <a@x.edu>", "a@x.edu, b@y".  So many
+ * that not all are looked at could hide one: then the data is withheld as well. */
+static bool has_withheld(struct span text, struct span rules)
+{
+    for (size_t count = 0; next_at(&text); count++) {
+        if (count == LIMIT_LEAD_ADDRESSES)
+            return true;
+        struct span domain = leading_domain(span_trim(text)), rest = rules, rule;
         while (span_next(&rest, ',', &rule)) {
             if (domain_matches(domain, span_trim(rule)))
                 return true;
@@ -195,13 +261,39 @@ static bool is_withheld(struct span email, struct span rules)
     return false;
 }
 
+/* In whatever field of the customer: people take one for the other. */
+static bool is_withheld(const struct customer *c, struct span rules)
+{
+    const struct span fields[] = {c->email,   c->first_name, c->last_name, c->phone,
+                                  c->country, c->company,    c->title};
+    if (span_trim(rules).len == 0)
+        return false;
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        if (has_withheld(fields[i], rules))
+            return true;
+    }
+    return false;
+}
+
+/* What is of the offer has no at-sign; a text that has one, if only as in a URL, may hold an address. */
+static struct span without_address(struct span text)
+{
+    struct span rest = text;
+    return next_at(&rest) || span_has_nocase(text, SPAN_LIT("%40")) ? span_empty() : text;
+}
+
 /* The country says where an offer finds interest and, alone, nothing about a person; the company may be one
  * person's own or the very institution whose members are protected.  Free text may name anyone. */
 static void withhold(struct lead *lead)
 {
-    lead->customer = (struct customer){.country = lead->customer.country};
+    lead->customer = (struct customer){.country = without_address(lead->customer.country)};
     lead->description = (struct span){0};
     lead->payload = (struct span){0};
+    lead->lead_source = without_address(lead->lead_source);
+    lead->action_code = without_address(lead->action_code);
+    lead->offer_title = without_address(lead->offer_title);
+    lead->product_id = without_address(lead->product_id);
+    lead->campaign = without_address(lead->campaign);
     lead->withheld = true;
 }
 
@@ -221,13 +313,13 @@ enum status lead_normalize(const struct payload *payload, struct span body, stru
     enum status status = take_campaign(&result, arena, why);
     if (status != ST_OK)
         return status;
+    if (is_withheld(&payload->customer, withhold_domains))
+        withhold(&result); /* before anything is made of what it leaves out */
     split_source(&result);
     if (!result.publisher_id.len && is_offer_id(span_trim(result.product_id), CAPITALS_ALLOWED))
         take_offer_id(&result, span_trim(result.product_id));
     result.action = spelling(action_name(result.action_code), result.action_code);
     result.do_not_contact = span_eq(result.action, SPAN_LIT("DNC"));
-    if (is_withheld(result.customer.email, withhold_domains))
-        withhold(&result);
     *lead = result;
     return ST_OK;
 }

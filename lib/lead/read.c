@@ -127,9 +127,11 @@ static enum status read_json(struct span text, struct arena *arena, struct paylo
     if (status != ST_OK)
         return status;
     take_members(payload, IN_LEAD, top);
+    size_t texts = 0; /* what is more than they may be stays in the raw body */
     for (const struct json *m = top->first; m && status == ST_OK; m = m->next) {
-        if (span_eq_nocase(m->name, SPAN_LIT("UserDetails")) ||
-            span_eq_nocase(m->name, SPAN_LIT("CustomerInfo")))
+        bool is_customer = span_eq_nocase(m->name, SPAN_LIT("UserDetails")) ||
+                           span_eq_nocase(m->name, SPAN_LIT("CustomerInfo"));
+        if (is_customer && (m->kind != JSON_STRING || texts++ < LIMIT_LEAD_CUSTOMERS))
             status = take_customer(payload, m, arena, why);
     }
     return status;

@@ -5,16 +5,11 @@
 
 enum { LOCAL_PART_BYTES = 64, DOMAIN_BYTES = 253, LABEL_BYTES = 63 };
 
-static bool is_alnum(char c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-}
-
 /* RFC 5322 3.2.3 atext. */
 static bool is_atext(char c)
 {
     struct span special = SPAN_LIT("!#$%&'*+/=?^_`{|}~-");
-    return is_alnum(c) || (c != '\0' && span_find(special, c) != SPAN_NONE);
+    return char_is_alnum(c) || (c != '\0' && span_find(special, c) != SPAN_NONE);
 }
 
 /* Atoms joined by single dots. */
@@ -35,7 +30,7 @@ static bool is_dot_atom(struct span s)
 static bool is_label(struct span s)
 {
     for (size_t i = 0; i < s.len; i++) {
-        if (!is_alnum(s.ptr[i]) && s.ptr[i] != '-')
+        if (!char_is_alnum(s.ptr[i]) && s.ptr[i] != '-')
             return false;
     }
     return s.len > 0 && s.len <= LABEL_BYTES && s.ptr[0] != '-' && s.ptr[s.len - 1] != '-';
@@ -68,10 +63,17 @@ static bool is_address(struct span s, size_t least_labels)
            is_domain(span_from(s, at + 1), least_labels);
 }
 
+/* What mail programs and servers read more into than the address that stands there: routes ('%', '!'), encoded
+ * words, which some decode wherever they stand, and names in another script, which may be shown as others. */
+static bool has_hidden_meaning(struct span address)
+{
+    return span_find(address, '%') != SPAN_NONE || span_find(address, '!') != SPAN_NONE ||
+           span_has_nocase(address, SPAN_LIT("=?")) || span_has_nocase(address, SPAN_LIT("xn--"));
+}
+
 bool mail_address_is_safe(struct span address)
 {
-    return is_address(address, 2) && span_find(address, '%') == SPAN_NONE &&
-           span_find(address, '!') == SPAN_NONE;
+    return is_address(address, 2) && !has_hidden_meaning(address);
 }
 
 static bool has_control(struct span s)
@@ -104,5 +106,35 @@ enum status mail_address_parse(struct span text, struct mail_address *address, s
     if (!is_address(result.address, 1))
         return fail_set(why, ST_INVALID, 0, "not a mail address: one of the form name@example.com is needed");
     *address = result;
+    return ST_OK;
+}
+
+static bool is_among(const struct span list[], size_t count, struct span address)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (span_eq_nocase(list[i], address))
+            return true;
+    }
+    return false;
+}
+
+enum status mail_recipients_parse(struct span text, struct span list[], size_t *count, struct fail *why)
+{
+    struct span rest = text, part;
+    size_t found = 0;
+    while (span_next(&rest, ',', &part)) {
+        struct mail_address address;
+        enum status status = mail_address_parse(span_trim(part), &address, why);
+        if (status != ST_OK)
+            return status;
+        if (found == LIMIT_RECIPIENTS)
+            return fail_set(why, ST_INVALID, 0, "more than %u recipients", LIMIT_RECIPIENTS);
+        if (is_among(list, found, address.address))
+            return fail_set(why, ST_INVALID, 0, "an address stands there twice");
+        list[found++] = address.address;
+    }
+    if (found == 0)
+        return fail_set(why, ST_INVALID, 0, "there is no address");
+    *count = found;
     return ST_OK;
 }

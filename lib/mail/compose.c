@@ -30,6 +30,8 @@ enum {
     SUBJECT_ACTION_BYTES = 40, /* an unknown code may have any length */
     SUBJECT_PART_BYTES = 120,
     ALARM_ID_BYTES = 64, /* an alarm's name and day */
+    REPORT_ID_BYTES = 64,
+    BASE64_LINE_BYTES = 57, /* make the 76 characters of a line: RFC 2045 6.8 */
     PHONE_MIN_BYTES = 3,
     PHONE_MAX_BYTES = 40
 };
@@ -40,26 +42,33 @@ struct body {
     bool html;
 };
 
-#define INDENT     "  "            /* of the text's lines that hold values */
-#define ROW_INDENT "             " /* the same with the width of a label */
+#define LABEL_INDENT "  "            /* of the text's lines that begin with a label of ours */
+#define VALUE_INDENT "             " /* the same with the width of a label */
+#define PROSE_INDENT "    "          /* deeper than a label: none can be faked in a text of several lines */
 
 /* --- values --------------------------------------------------------------------------------------------- */
 
 static void add_escaped(struct body *b, uint32_t code)
 {
-    const char *entity = NULL;
-    if (b->html) {
-        entity = code == '&'    ? "&amp;"
-                 : code == '<'  ? "&lt;"
-                 : code == '>'  ? "&gt;"
-                 : code == '"'  ? "&quot;"
-                 : code == '\'' ? "&#39;"
-                                : NULL;
-    }
+    const char *entity = b->html ? html_entity(code) : NULL;
     if (entity)
         buf_add_text(b->out, entity);
     else
         utf8_add(b->out, code);
+}
+
+static bool is_plain(char c)
+{
+    return c >= ' ' && c <= '~' && c != '&' && c != '<' && c != '>' && c != '"' && c != '\'';
+}
+
+/* How many bytes at the beginning stand for themselves in every body: nearly all of a text. */
+static size_t plain_bytes(struct span s)
+{
+    size_t len = 0;
+    while (len < s.len && is_plain(s.ptr[len]))
+        len++;
+    return len;
 }
 
 /* A value from outside: line ends stay line ends, the text's next line begins
@@ -70,6 +79,13 @@ static void add_value_up_to(struct body *b, struct span value, const char *inden
     size_t begin = b->out->len;
     while (value.len && b->out->error == ST_OK && b->out->len - begin < limit) {
         uint32_t code;
+        size_t room = limit - (b->out->len - begin);
+        struct span plain = span_cut(value, 0, plain_bytes(span_cut(value, 0, room)));
+        if (plain.len) {
+            buf_add(b->out, plain);
+            value = span_from(value, plain.len);
+            continue;
+        }
         size_t len = utf8_decode(value, &code);
         if (len == 0) { /* rows hold UTF-8; a damaged one shall still be told of */
             len = 1;
@@ -97,6 +113,9 @@ static void add_line(struct body *b, struct span rest)
 {
     while (rest.len) {
         uint32_t code;
+        struct span plain = span_cut(rest, 0, plain_bytes(rest));
+        buf_add(b->out, plain);
+        rest = span_from(rest, plain.len);
         size_t len = utf8_decode(rest, &code);
         if (len == 0)
             break;
@@ -140,8 +159,8 @@ static void paragraph(struct body *b, const char *text)
 static void prose(struct body *b, struct span text, size_t limit)
 {
     begin_block(b, "<p dir=\"auto\" style=\"margin:6px 0;word-break:break-word\">");
-    buf_add_text(b->out, b->html ? "" : INDENT);
-    add_value_up_to(b, text, INDENT, limit);
+    buf_add_text(b->out, b->html ? "" : PROSE_INDENT);
+    add_value_up_to(b, text, PROSE_INDENT, limit);
     buf_add_text(b->out, b->html ? "</p>\n" : "\n");
 }
 
@@ -163,8 +182,8 @@ static void row_up_to(struct body *b, struct span label, struct span value, stru
     if (value.len == 0)
         return;
     if (!b->html) {
-        buf_addf(b->out, INDENT "%-10.*s ", SPAN_FMT(label));
-        add_value_up_to(b, value, ROW_INDENT, limit);
+        buf_addf(b->out, LABEL_INDENT "%-10.*s ", SPAN_FMT(label));
+        add_value_up_to(b, value, VALUE_INDENT, limit);
         buf_add_char(b->out, '\n');
         return;
     }
@@ -189,9 +208,8 @@ static void row(struct body *b, const char *label, struct span value)
 
 static void row_time(struct body *b, const char *label, int64_t wall_ms)
 {
-    char iso[CLOCK_TEXT_BYTES], text[CLOCK_TEXT_BYTES];
-    clock_iso_time(wall_ms, iso);
-    (void)snprintf(text, sizeof text, "%.10s %.5s UTC", iso, iso + 11);
+    char text[CLOCK_TEXT_BYTES];
+    clock_minute_words(wall_ms, text);
     row(b, label, span_of(text));
 }
 
@@ -207,21 +225,10 @@ static void pass_error(struct buf *out, const struct buf *part)
 /* What the person did, in words; codes are an open list. */
 static struct span action_words(struct span action)
 {
-    static const struct {
-        const char *code;
-        const char *words;
-    } words[] = {
-        {"INS", "Get it now"},
-        {"PLT", "Contact me request"},
-        {"DNC", "Asked another partner"},
-        {"Create", "Created in Azure portal"},
-        {"StartTestDrive", "Test drive started"},
-    };
-    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
-        if (span_eq(action, span_of(words[i].code)))
-            return span_of(words[i].words);
-    }
-    return span_trim(action).len ? span_trim(action) : SPAN_LIT("Lead");
+    struct span words = lead_action_words(action);
+    if (words.len == 0)
+        words = span_trim(action);
+    return words.len ? words : SPAN_LIT("Lead");
 }
 
 static struct span offer_name(const struct lead *lead)
@@ -469,7 +476,7 @@ static void add_body(struct buf *out, bool html, const struct notification *n)
     if (n->detail == MAIL_FULL)
         add_earlier(&b, n);
     add_about(&b, n);
-    paragraph(&b, "Everything stored about it: run 'leadctl list' on the server and look for the lead id.");
+    paragraph(&b, "Everything stored about it: run 'leadctl show' with the lead id on the server.");
     if (html)
         buf_add_text(out, "</body></html>\n");
 }
@@ -556,6 +563,8 @@ enum status mail_compose(struct buf *out, const struct notification *n, struct f
     add_subject(out, n);
     add_automatic(out);
     buf_addf(out, "X-Lead-ID: %.*s\r\n", SPAN_FMT(n->delivery_id));
+    if (n->request_id.len && n->request_id.len <= LIMIT_REQUEST_ID_BYTES && span_has_only(n->request_id, "-"))
+        buf_addf(out, "X-Request-ID: %.*s\r\n", SPAN_FMT(n->request_id));
     buf_addf(out, "MIME-Version: 1.0\r\nContent-Type: multipart/alternative;\r\n boundary=\"%s\"\r\n\r\n",
              boundary);
     add_part(out, "text/plain", boundary, false, n);
@@ -572,7 +581,7 @@ static void add_alarm_body(struct buf *out, const struct alarm_notice *n)
     section(&b, "What happened");
     prose(&b, n->happened.len ? n->happened : n->title, LIMIT_ALARM_TEXT_BYTES);
     begin_rows(&b);
-    row_time(&b, "Since", n->received_ms);
+    row_time(&b, n->lasts ? "Noticed" : "Since", n->received_ms);
     row(&b, "Host", n->host);
     row(&b, "Alarm", n->event);
     end_rows(&b);
@@ -580,8 +589,22 @@ static void add_alarm_body(struct buf *out, const struct alarm_notice *n)
     prose(&b, n->meaning, LIMIT_MAIL_FIELD_BYTES);
     section(&b, "What to do");
     prose(&b, n->action, LIMIT_MAIL_FIELD_BYTES);
-    paragraph(&b, "This alarm is mailed once a day (UTC) for all hosts together, however often it is raised. "
-                  "Other hosts may be concerned as well.");
+    if (n->is_trial)
+        return;
+    paragraph(&b,
+              n->lasts
+                  ? "You are told of such a thing once for all hosts together, rarely again while it lasts, "
+                    "and when it is over; 'leadctl status' always shows it."
+                  : "This alarm is mailed once a day (UTC) for all hosts together, however often it is "
+                    "raised. Other hosts may be concerned as well.");
+}
+
+/* " (2026-11-21 09:30 UTC)" */
+static void add_subject_time(struct buf *out, int64_t wall_ms)
+{
+    char text[CLOCK_TEXT_BYTES];
+    clock_minute_words(wall_ms, text);
+    buf_addf(out, " (%s)", text);
 }
 
 enum status mail_compose_alarm(struct buf *out, const struct alarm_notice *n, struct fail *why)
@@ -598,6 +621,8 @@ enum status mail_compose_alarm(struct buf *out, const struct alarm_notice *n, st
     buf_addf(out, "Message-ID:\r\n <alarm.%.*s.%.*s.%u@%.*s>\r\n", SPAN_FMT(n->day), SPAN_FMT(n->event),
              n->recipient_number, SPAN_FMT(mail_address_domain(from.address)));
     buf_addf(&text, "[leadhook] %.*s", SPAN_FMT(n->title));
+    if (!n->lasts)
+        add_subject_time(&text, n->received_ms);
     mime_add_header_text(out, "Subject", buf_span(&text));
     add_automatic(out);
     buf_addf(out,
@@ -614,4 +639,44 @@ enum status mail_compose_alarm(struct buf *out, const struct alarm_notice *n, st
         pass_error(out, &text);
     buf_release(&text);
     return buf_status(out, "the alarm's mail", why);
+}
+
+/* --- the report ----------------------------------------------------------------------------------------- */
+
+/* Neither quoted-printable nor base64 has "=_" in it. */
+#define REPORT_BOUNDARY "=_leadhook-report"
+
+static void add_base64_lines(struct buf *out, struct span bytes)
+{
+    for (size_t at = 0; at < bytes.len; at += BASE64_LINE_BYTES) {
+        base64_add(out, span_cut(bytes, at, BASE64_LINE_BYTES));
+        buf_add_text(out, "\r\n");
+    }
+}
+
+enum status mail_compose_report(struct buf *out, const struct report_notice *n, struct fail *why)
+{
+    struct mail_address from, to;
+    if (n->id.len == 0 || n->id.len > REPORT_ID_BYTES || !span_has_only(n->id, "-"))
+        return fail_set(why, ST_INVALID, 0, "the report's id must not be in a header");
+    enum status status = check_addresses(n->from, n->to, &from, &to, why);
+    if (status != ST_OK)
+        return status;
+    add_origin(out, n->made_ms, n->from->name, from.address, to.address);
+    buf_addf(out, "Message-ID:\r\n <report.%.*s.%u@%.*s>\r\n", SPAN_FMT(n->id), n->recipient_number,
+             SPAN_FMT(mail_address_domain(from.address)));
+    mime_add_header_text(out, "Subject", n->subject);
+    add_automatic(out);
+    buf_add_text(out, "MIME-Version: 1.0\r\nContent-Type: multipart/mixed;\r\n boundary=\"" REPORT_BOUNDARY
+                      "\"\r\n\r\n--" REPORT_BOUNDARY "\r\nContent-Type: text/plain; charset=utf-8\r\n"
+                      "Content-Transfer-Encoding: quoted-printable\r\n\r\n");
+    mime_add_quoted_printable(out, n->text);
+    buf_addf(out,
+             "--" REPORT_BOUNDARY "\r\nContent-Type: text/html; charset=utf-8\r\n"
+             "Content-Transfer-Encoding: base64\r\n"
+             "Content-Disposition: attachment;\r\n filename=\"%.*s.html\"\r\n\r\n",
+             SPAN_FMT(n->id));
+    add_base64_lines(out, n->page);
+    buf_add_text(out, "--" REPORT_BOUNDARY "--\r\n");
+    return buf_status(out, "the report's mail", why);
 }

@@ -1,5 +1,5 @@
 /* compose.h - the messages that leadhook sends, for one recipient each, as bytes:
- * the notification about a lead, and the operator's alarm.
+ * the notification about a lead, the operator's alarm, and a report about many leads.
  *
  * Deterministic: the same input gives the same message (Date, Message-ID and
  * boundary come from the delivery or the alarm), so that every attempt of any
@@ -32,6 +32,7 @@ struct notification {
     enum mail_reason reason;
     enum mail_detail detail;
     struct span delivery_id; /* 32 hexadecimal digits of the delivery that is told of */
+    struct span request_id;  /* the web server's name for it; blank, or of another form: not told */
     int64_t received_ms;     /* of that delivery; the message's Date */
     int64_t first_received_ms;
     int32_t deliveries;
@@ -50,12 +51,14 @@ MUST_CHECK enum status mail_compose(struct buf *out, const struct notification *
 /* Something that a person has to know.  No text in it is personal data. */
 struct alarm_notice {
     struct span event;    /* a word of lower-case letters, digits and '-' */
-    struct span day;      /* "2026-11-21"; day, event and recipient make the Message-ID */
+    struct span day;      /* "2026-11-21", or more digits: with event and recipient it makes the Message-ID */
     int64_t received_ms;  /* since when; the message's Date */
-    struct span title;    /* for the subject */
+    struct span title;    /* for the subject; the time is put behind it unless lasts */
     struct span happened; /* what happened, as the raiser told it; may have several lines */
     struct span meaning;
     struct span action; /* what to do */
+    bool lasts;         /* as alarm_words says */
+    bool is_trial;      /* nothing has happened: somebody tries whether mail arrives */
     struct span host;
     unsigned int recipient_number;
     const struct mail_address *from;
@@ -65,5 +68,23 @@ struct alarm_notice {
 /* Appends the alarm as plain text.  ST_INVALID: an address, the event or the day
  * must not be in a header.  ST_TOO_LARGE, ST_NOMEM: the buffer's. */
 MUST_CHECK enum status mail_compose_alarm(struct buf *out, const struct alarm_notice *n, struct fail *why);
+
+/* A page about leads, which goes along as a file. */
+struct report_notice {
+    struct span
+        id; /* letters, digits and '-': with the recipient it makes the Message-ID and, with ".html" behind
+                            it, the file's name */
+    int64_t made_ms;     /* the message's Date */
+    struct span subject; /* our own words */
+    struct span text;    /* the same; lines end in \n */
+    struct span page;    /* HTML */
+    unsigned int recipient_number;
+    const struct mail_address *from;
+    struct span to; /* checked by mail_address_parse when configured */
+};
+
+/* Appends the message.  ST_INVALID: an address or the id must not be in a header.  ST_TOO_LARGE, ST_NOMEM: the
+ * buffer's; LIMIT_REPORT_MAIL_BYTES are enough for LIMIT_REPORT_BYTES of page. */
+MUST_CHECK enum status mail_compose_report(struct buf *out, const struct report_notice *n, struct fail *why);
 
 #endif

@@ -5,14 +5,14 @@
 
 /* L0 */
 #include "lib/base/encode.h"
+#include "lib/base/limits.h"
 #include "lib/base/text.h"
 
 enum {
-    HEADER_LINE = 76,                 /* RFC 2047 2: lines with encoded words */
-    ENCODED_WORD = 75,                /* RFC 2047 2: one encoded word */
-    BODY_LINE = 76,                   /* RFC 2045 6.7 */
-    HEADER_TEXT_MAX = 4096,           /* longer subjects help nobody */
-    CLEAN_BYTES = 3 * HEADER_TEXT_MAX /* a bad byte becomes the three of U+FFFD */
+    HEADER_LINE = 76,                         /* RFC 2047 2: lines with encoded words */
+    ENCODED_WORD = 75,                        /* RFC 2047 2: one encoded word */
+    BODY_LINE = 76,                           /* RFC 2045 6.7 */
+    CLEAN_BYTES = 3 * LIMIT_MAIL_HEADER_BYTES /* a bad byte becomes the three of U+FFFD */
 };
 #define WORD_BEGIN "=?UTF-8?B?"
 #define WORD_END   "?="
@@ -108,7 +108,7 @@ static void add_folded(struct buf *out, struct span text, size_t column)
 /* Cleans text into clean; false: the error is in out now. */
 static bool clean_text(struct buf *clean, struct span text, struct buf *out)
 {
-    add_clean(clean, utf8_cut_bytes(text, HEADER_TEXT_MAX));
+    add_clean(clean, utf8_cut_bytes(text, LIMIT_MAIL_HEADER_BYTES));
     if (clean->error != ST_OK && out->error == ST_OK)
         out->error = clean->error;
     return clean->error == ST_OK;
@@ -156,22 +156,27 @@ static bool is_literal(struct span line, size_t at)
 /* One line of text, broken softly where it is too long. */
 static void add_qp_line(struct buf *out, struct span line)
 {
+    static const char digits[] = "0123456789ABCDEF";
+    char text[BODY_LINE];
     size_t column = 0;
     for (size_t i = 0; i < line.len; i++) {
         bool literal = is_literal(line, i);
         if (column + (literal ? 1 : 3) > BODY_LINE - 1) { /* the last column is for the '=' of a soft break */
+            buf_add(out, (struct span){text, column});
             buf_add_text(out, "=\r\n");
             column = 0;
         }
         /* At the beginning of a line a dot would be doubled on the way, and "From " turned into ">From ". */
         if (column == 0 && (line.ptr[i] == '.' || line.ptr[i] == 'F'))
             literal = false;
-        if (literal)
-            buf_add_char(out, line.ptr[i]);
-        else
-            buf_addf(out, "=%02X", (unsigned int)(unsigned char)line.ptr[i]);
-        column += literal ? 1 : 3;
+        unsigned char c = (unsigned char)line.ptr[i];
+        text[column++] = literal ? (char)c : '=';
+        if (!literal) {
+            text[column++] = digits[c >> 4];
+            text[column++] = digits[c & 15];
+        }
     }
+    buf_add(out, (struct span){text, column});
     buf_add_text(out, "\r\n");
 }
 

@@ -1,6 +1,8 @@
 /* Submission through libcurl 7.88.1, with what that version leaves open closed
  * here:
  *
+ * - It frees the server's name twice when it has no memory to remember a TLS
+ *   session.  So it remembers none.
  * - Without AUTH on offer it sends the mail without logging in and reports
  *   success.  So with a user configured, no byte of the body leaves before a
  *   reply 235 was seen.
@@ -29,8 +31,10 @@
 /* L0 */
 #include "lib/base/buf.h"
 #include "lib/base/clock.h"
+#include "lib/base/encode.h"
 
 /* L3 */
+#include "lib/net/certificate.h"
 #include "lib/net/loopback.h"
 
 enum {
@@ -43,11 +47,12 @@ enum {
 struct smtp {
     CURL *curl;
     const struct mail_settings *settings;
-    struct buf url; /* with the EHLO name as its path, where libcurl looks for it */
+    struct buf url;             /* with the EHLO name as its path, where libcurl looks for it */
+    int64_t certificate_end_ms; /* of the server, as the last probe has seen it */
 };
 
 struct dialogue {
-    const struct smtp *smtp;
+    struct smtp *smtp;
     const char *from; /* NULL: a probe, which ends after the login */
     struct curl_slist *recipient;
     struct span message;
@@ -178,6 +183,11 @@ static bool is_printable(char c)
     return c > ' ' && c < 0x7F;
 }
 
+static bool may_be_address(struct span word)
+{
+    return span_find(word, '@') != SPAN_NONE || span_has_nocase(word, SPAN_LIT("%40"));
+}
+
 /* What the server said without what may be an address: replies quote recipients. */
 static void add_words(struct buf *out, struct span said)
 {
@@ -190,7 +200,7 @@ static void add_words(struct buf *out, struct span said)
             while (len < said.len && is_printable(said.ptr[len]) && said.ptr[len] != '<')
                 len++;
             struct span word = span_cut(said, 0, len);
-            if (span_find(word, '@') != SPAN_NONE)
+            if (may_be_address(word))
                 word = SPAN_LIT("<...>");
             buf_add(out, word);
         } else if (out->len && out->data[out->len - 1] != ' ') {
@@ -200,29 +210,44 @@ static void add_words(struct buf *out, struct span said)
     }
 }
 
-static enum status status_of(enum mail_outcome outcome)
+/* Whether it is said as it is or in base64; also when there is no memory to find out. */
+static bool is_said(struct span said, struct span secret)
 {
-    switch (outcome) {
-    case MAIL_ACCEPTED:
-        return ST_OK;
-    case MAIL_TRANSIENT:
-        return ST_AGAIN;
-    case MAIL_PERMANENT:
-        return ST_REFUSED;
-    case MAIL_CONFIGURATION:
-        return ST_DENIED;
-    case MAIL_AMBIGUOUS:
-        return ST_UNKNOWN;
-    }
-    return ST_BUG;
+    struct buf coded = BUF_INIT(2 * LIMIT_CONFIG_FILE_BYTES);
+    base64_add(&coded, secret);
+    bool found =
+        coded.error != ST_OK || span_has_nocase(said, secret) || span_has_nocase(said, buf_span(&coded));
+    buf_release_secret(&coded);
+    return found;
+}
+
+/* Whether the server repeats the password: some quote the command that they do not take, or what it held. */
+static bool has_password(const struct mail_settings *s, struct span said)
+{
+    struct buf login = BUF_INIT(LIMIT_CONFIG_FILE_BYTES); /* what AUTH PLAIN sends (RFC 4616) */
+    if (s->password.len == 0)
+        return false;
+    (void)buf_reserve(&login,
+                      s->user.len + s->password.len + 2); /* all at once: growing would leave copies */
+    buf_add(&login, SPAN_LIT("\0"));
+    buf_add(&login, s->user);
+    buf_add(&login, SPAN_LIT("\0"));
+    buf_add(&login, s->password);
+    bool found = login.error != ST_OK || is_said(said, s->password) || is_said(said, buf_span(&login));
+    buf_release_secret(&login);
+    return found;
 }
 
 static void explain(const struct dialogue *d, CURLcode code, long reply, enum mail_outcome outcome,
                     struct fail *why)
 {
     struct buf words = BUF_INIT(LIMIT_SMTP_REPLY_BYTES);
-    enum status status = status_of(outcome);
-    add_words(&words, reply_lines(d, reply));
+    enum status status = mail_outcome_status(outcome);
+    struct span lines = reply_lines(d, reply);
+    if (has_password(d->smtp->settings, lines))
+        buf_addf(&words, "%ld, in words that hold the password", reply);
+    else
+        add_words(&words, lines);
     const char *said = words.data ? words.data : "";
     if (d->login_missing)
         (void)fail_set(why, status, 0,
@@ -334,6 +359,7 @@ static CURLcode set_options(struct dialogue *d)
     SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     SET(CURLOPT_SSL_VERIFYPEER, 1L);
     SET(CURLOPT_SSL_VERIFYHOST, 2L);
+    SET(CURLOPT_SSL_SESSIONID_CACHE, 0L);
     if (s->ca_file.len)
         SET(CURLOPT_CAINFO, s->ca_file.ptr);
     if (s->user.len) {
@@ -359,6 +385,7 @@ static CURLcode set_options(struct dialogue *d)
         SET(CURLOPT_INFILESIZE_LARGE, (curl_off_t)d->message.len);
     } else {
         SET(CURLOPT_CUSTOMREQUEST, "NOOP"); /* what libcurl sends after the login */
+        SET(CURLOPT_CERTINFO, 1L);
     }
 #undef SET
     return code;
@@ -377,7 +404,8 @@ static enum mail_outcome decide(struct dialogue *d, CURLcode code, long reply)
 
 static enum mail_outcome perform(struct dialogue *d, struct fail *why)
 {
-    CURL *curl = d->smtp->curl;
+    struct smtp *smtp = d->smtp;
+    CURL *curl = smtp->curl;
     long reply = 0;
     d->replies = BUF_INIT(LIMIT_SMTP_REPLY_BYTES);
     d->end_by_ms = clock_monotonic_ms() + hand_out_wait_ms(d->smtp->settings);
@@ -385,6 +413,8 @@ static enum mail_outcome perform(struct dialogue *d, struct fail *why)
     if (code == CURLE_OK)
         code = curl_easy_perform(curl);
     (void)curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &reply);
+    if (!d->from)
+        smtp->certificate_end_ms = certificate_end_ms(curl);
     if (code != CURLE_ABORTED_BY_CALLBACK)
         d->broken_off = NULL; /* it was only the wait for the answer to QUIT, after a refusal */
     enum mail_outcome outcome = decide(d, code, reply);
@@ -393,6 +423,11 @@ static enum mail_outcome perform(struct dialogue *d, struct fail *why)
     curl_easy_reset(curl); /* forgets pointers to what is about to go */
     buf_release(&d->replies);
     return outcome;
+}
+
+int64_t smtp_certificate_end_ms(const struct smtp *smtp)
+{
+    return smtp->certificate_end_ms;
 }
 
 enum mail_outcome smtp_send(struct smtp *smtp, const char *from, const char *to, struct span message,
@@ -419,6 +454,7 @@ enum mail_outcome smtp_send(struct smtp *smtp, const char *from, const char *to,
 enum mail_outcome smtp_probe(struct smtp *smtp, struct fail *why)
 {
     struct dialogue d = {.smtp = smtp};
+    smtp->certificate_end_ms = 0;
     return perform(&d, why);
 }
 
@@ -433,13 +469,7 @@ static bool is_on_this_machine(struct span host)
 
 static bool is_host(struct span host)
 {
-    for (size_t i = 0; i < host.len; i++) {
-        char c = host.ptr[i];
-        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
-              c == '-' || c == '[' || c == ']' || c == ':'))
-            return false;
-    }
-    return host.len > 0;
+    return host.len > 0 && span_has_only(host, ".-[]:");
 }
 
 struct endpoint {

@@ -177,6 +177,23 @@ static enum mail_outcome send_message(struct mail_transport *transport, struct s
     return smtp_send(transport->smtp, sender, recipient, message, again, fence, context, why);
 }
 
+enum status mail_outcome_status(enum mail_outcome outcome)
+{
+    switch (outcome) {
+    case MAIL_ACCEPTED:
+        return ST_OK;
+    case MAIL_TRANSIENT:
+        return ST_AGAIN;
+    case MAIL_PERMANENT:
+        return ST_REFUSED;
+    case MAIL_CONFIGURATION:
+        return ST_DENIED;
+    case MAIL_AMBIGUOUS:
+        return ST_UNKNOWN;
+    }
+    return ST_BUG;
+}
+
 enum mail_outcome mail_send(struct mail_transport *transport, struct span from, struct span to,
                             struct span message, mail_fence *fence, void *context, struct fail *why)
 {
@@ -187,6 +204,11 @@ enum mail_outcome mail_send_again(struct mail_transport *transport, struct span 
                                   struct span message, mail_fence *fence, void *context, struct fail *why)
 {
     return send_message(transport, from, to, message, true, fence, context, why);
+}
+
+int64_t mail_certificate_end_ms(const struct mail_transport *transport)
+{
+    return transport->smtp ? smtp_certificate_end_ms(transport->smtp) : 0;
 }
 
 enum mail_outcome mail_probe(struct mail_transport *transport, struct fail *why)

@@ -23,6 +23,9 @@ enum mail_outcome {
     MAIL_AMBIGUOUS      /* all bytes were handed out and no reply came: it may have been accepted */
 };
 
+/* What the outcome is in the words of everything else; ST_DENIED for MAIL_CONFIGURATION. */
+enum status mail_outcome_status(enum mail_outcome outcome);
+
 struct mail_settings {
     struct span url;      /* smtps://host:465, smtp://host:587, maildir:PATH */
     struct span user;     /* blank: no login */
@@ -65,6 +68,9 @@ MUST_CHECK enum mail_outcome mail_send(struct mail_transport *transport, struct 
 MUST_CHECK enum mail_outcome mail_send_again(struct mail_transport *transport, struct span from,
                                              struct span to, struct span message, mail_fence *fence,
                                              void *context, struct fail *why);
+
+/* When the server's certificate ends, as the last mail_probe has seen it; 0: not known, or without TLS. */
+int64_t mail_certificate_end_ms(const struct mail_transport *transport);
 
 /* Connects, verifies TLS and logs in, sends nothing (Maildir: creates it and
  * tries to write).  For `leadctl check`. */

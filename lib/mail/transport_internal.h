@@ -14,6 +14,9 @@ MUST_CHECK enum mail_outcome smtp_send(struct smtp *smtp, const char *from, cons
                                        struct fail *why);
 MUST_CHECK enum mail_outcome smtp_probe(struct smtp *smtp, struct fail *why);
 
+/* As mail_certificate_end_ms. */
+int64_t smtp_certificate_end_ms(const struct smtp *smtp);
+
 /* What a finished dialogue means: curl_code is libcurl's result, reply the last
  * reply's code (0: none), all whether every byte was handed out, again whether
  * an earlier attempt may have been accepted, words that reply's lines.  Public

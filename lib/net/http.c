@@ -10,6 +10,7 @@
 #include "lib/net/http.h"
 
 /* System */
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,12 +19,16 @@
 
 /* L0 */
 #include "lib/base/clock.h"
+#include "lib/base/crypto.h"
 #include "lib/base/limits.h"
 
-enum { POLL_MS_MAX = 1000, RETRY_AFTER_MAX_S = 24 * 60 * 60 };
+/* L3 */
+#include "lib/net/certificate.h"
+
+enum { POLL_MS_MAX = 1000, CONNECTION_S_MAX = 24 * 60 * 60 };
 
 struct slot {
-    CURL *easy; /* kept: it remembers TLS sessions */
+    CURL *easy; /* kept, as it is dear to make */
     struct curl_slist *lines;
     struct http_exchange *exchange; /* NULL when free */
     bool has_header;                /* the answer's header has come, up to the blank line at its end */
@@ -34,12 +39,40 @@ struct http_client {
     CURLM *multi;
     char *ca_file;
     bool is_plain;
+    int64_t certificate_end_ms; /* of the last connection that was made; 0: none yet */
     struct slot slots[HTTP_PARALLEL];
 };
 
+/* --- memory of libcurl --------------------------------------------------------------------------------------- */
+
+/* libcurl copies passwords and signed URLs wherever it goes, and frees the copies as they are. */
+
+static void free_wiped(void *memory)
+{
+    if (memory)
+        crypto_wipe(memory, malloc_usable_size(memory));
+    free(memory);
+}
+
+static void *realloc_wiped(void *memory, size_t bytes)
+{
+    size_t before = memory ? malloc_usable_size(memory) : 0;
+    void *grown = malloc(bytes);
+    if (!grown)
+        return NULL;
+    if (memory)
+        (void)memcpy(grown, memory, before < bytes ? before : bytes);
+    free_wiped(memory);
+    return grown;
+}
+
 enum status http_global_init(struct fail *why)
 {
-    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+    enum status status = crypto_init(why); /* libcurl would use OpenSSL unseen */
+    if (status != ST_OK)
+        return status;
+    if (curl_global_init_mem(CURL_GLOBAL_DEFAULT, malloc, free_wiped, realloc_wiped, strdup, calloc) !=
+        CURLE_OK)
         return fail_set(why, ST_NOMEM, 0, "libcurl cannot be initialized");
     return ST_OK;
 }
@@ -144,10 +177,17 @@ static unsigned int set_options(const struct http_client *client, struct slot *s
     bad |= curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     bad |= curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
     bad |= curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
+    /* libcurl 7.88.1 frees the host's name twice when it has no memory to remember a TLS session.  Connections are kept,
+     * so that sessions are hardly ever taken up again.  Held by the torture of SMTP, where it is the same. */
+    bad |= curl_easy_setopt(easy, CURLOPT_SSL_SESSIONID_CACHE, 0L);
     if (client->ca_file) {
         bad |= curl_easy_setopt(easy, CURLOPT_CAINFO, client->ca_file);
         bad |= curl_easy_setopt(easy, CURLOPT_CAPATH, NULL); /* instead of the system's, not besides */
     }
+
+    /* When it ends is known of connections that are made; so none lives on while the server has long had a new one. */
+    bad |= curl_easy_setopt(easy, CURLOPT_CERTINFO, 1L);
+    bad |= curl_easy_setopt(easy, CURLOPT_MAXLIFETIME_CONN, (long)CONNECTION_S_MAX);
 
     bad |= curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     /* libcurl 7.88.1 waits for a hung resolver thread when a transfer times out unless told to leave it. */
@@ -208,6 +248,7 @@ static bool start(struct http_client *client, struct slot *slot, struct http_exc
                   int64_t deadline_ms)
 {
     exchange->code = 0;
+    exchange->took_us = 0;
     exchange->answer = BUF_INIT(exchange->answer_max_bytes);
     exchange->answer_lines = BUF_INIT(LIMIT_HEADER_BYTES);
     int64_t left_ms = deadline_ms - clock_monotonic_ms();
@@ -279,6 +320,9 @@ static void finish(struct slot *slot, CURLcode result)
     if (result == CURLE_OK && !slot->has_header)
         result = CURLE_PARTIAL_FILE;
     exchange->code = (int)code;
+    curl_off_t took_us = 0;
+    if (curl_easy_getinfo(slot->easy, CURLINFO_TOTAL_TIME_T, &took_us) == CURLE_OK)
+        exchange->took_us = (int64_t)took_us;
     exchange->status = result == CURLE_OK ? ST_OK : transport_failure(slot, result, &exchange->why);
     slot_clear(slot);
 }
@@ -297,6 +341,9 @@ static size_t collect(struct http_client *client)
         if (message->msg != CURLMSG_DONE || curl_easy_getinfo(easy, CURLINFO_PRIVATE, &slot) != CURLE_OK)
             continue;
         (void)curl_multi_remove_handle(client->multi, easy);
+        int64_t end_ms = certificate_end_ms(easy);
+        if (end_ms)
+            client->certificate_end_ms = end_ms;
         finish((struct slot *)(void *)slot, result);
         over++;
     }
@@ -349,6 +396,11 @@ void http_run(struct http_client *client, struct http_exchange *const *exchanges
     }
 }
 
+int64_t http_certificate_end_ms(const struct http_client *client)
+{
+    return client->certificate_end_ms;
+}
+
 /* --- headers -------------------------------------------------------------------------------------------- */
 
 struct span http_header(const struct http_exchange *exchange, const char *name)
@@ -374,7 +426,7 @@ static int wait_of_ms(int64_t ms)
     if (ms <= 0)
         return 0;
     int64_t seconds = ms / 1000 + (ms % 1000 != 0);
-    return seconds < RETRY_AFTER_MAX_S ? (int)seconds : RETRY_AFTER_MAX_S;
+    return seconds < LIMIT_RETRY_AFTER_S ? (int)seconds : LIMIT_RETRY_AFTER_S;
 }
 
 int http_retry_after_s(const struct http_exchange *exchange)

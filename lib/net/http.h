@@ -22,7 +22,8 @@
 
 #include "lib/base/buf.h"
 
-/* Once, in main, before any thread.  ST_NOMEM. */
+/* Once, in main, before any thread.  From then on libcurl wipes what it frees: passwords, signed URLs, what customers
+ * have sent.  ST_NOMEM. */
 MUST_CHECK enum status http_global_init(struct fail *why);
 
 enum { HTTP_PARALLEL = 16 }; /* exchanges in flight at a time */
@@ -51,11 +52,15 @@ struct http_exchange {
     int code;                /* of the answer */
     struct buf answer;       /* its body */
     struct buf answer_lines; /* its header lines; read with http_header */
+    int64_t took_us; /* from its turn to its end, name resolution and handshakes included; 0: not begun */
 };
 
 /* Carries them out, up to HTTP_PARALLEL at once, and returns when all are over. */
 void http_run(struct http_client *client, struct http_exchange *const *exchanges, size_t count,
               int64_t deadline_ms);
+
+/* When the certificate of the server ends to which a connection was made last; 0: none yet, or without TLS. */
+int64_t http_certificate_end_ms(const struct http_client *client);
 
 void http_exchange_release(struct http_exchange *exchange);
 

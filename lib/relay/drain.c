@@ -23,7 +23,6 @@ enum {
     TABLE_WAIT_MS = 30000, /* for one transaction and what it takes to settle it: the service's own limit */
     SPOOL_WAIT_MS = 10000,
     ALARM_WAIT_MS = 10000,
-    POSTPONED_MAX = 64, /* with more, those that are due next are tried too early */
     POSTPONED_FIRST_MS = 1000,
     POSTPONED_LEAD_MS = 600000,     /* at most: nothing waits for a single row */
     POSTPONED_PARTITION_MS = 30000, /* at most, or what the service asks for */
@@ -52,7 +51,7 @@ struct drain {
     bool was_spooling; /* since the spool was empty for the last time */
     bool audited;      /* the spool is empty, and its ledger too */
     struct alarm_days alarm_days;
-    struct postponed postponed[POSTPONED_MAX];
+    struct postponed postponed[LIMIT_POSTPONED];
 };
 
 /* One page of spooled leads in work. */
@@ -93,7 +92,7 @@ static void raise_alarm(struct drain *d, struct spool *spool, enum alarm alarm, 
 
 static struct postponed *find_postponed(struct drain *d, struct span name)
 {
-    for (size_t i = 0; i < POSTPONED_MAX; i++) {
+    for (size_t i = 0; i < LIMIT_POSTPONED; i++) {
         if (name.len && span_eq(span_of(d->postponed[i].name), name))
             return &d->postponed[i];
     }
@@ -120,7 +119,7 @@ static struct postponed *entry_for(struct drain *d, struct span name)
     if (entry)
         return entry;
     entry = &d->postponed[0];
-    for (size_t i = 1; i < POSTPONED_MAX && entry->name[0]; i++) {
+    for (size_t i = 1; i < LIMIT_POSTPONED && entry->name[0]; i++) {
         if (!d->postponed[i].name[0] || d->postponed[i].due_ms < entry->due_ms)
             entry = &d->postponed[i];
     }
@@ -227,22 +226,12 @@ static enum status quarantine(struct page_work *w, size_t index, struct fail *wh
     const struct delivery *delivery = &w->writes[index].delivery;
     char text[LIMIT_ALARM_TEXT_BYTES];
     struct buf row = BUF_INIT(LIMIT_ENTITY_JSON_BYTES);
-    struct quarantined item = {
-        .received_ms = delivery->received_ms,
-        .key_name = delivery->key_name,
-        .reason = span_of(w->writes[index].why.text),
-        .body = delivery->lead->payload,
-    };
-    memcpy(item.id, delivery->id, sizeof item.id);
-    enum status status = ST_OK;
-    if (!item.body.len) {
-        status = entity_write(&row, &w->page.rows[index], why);
-        item.body = buf_span(&row);
-        item.content_type = SPAN_LIT("application/json");
-    }
+    struct quarantined item;
+    enum status status = quarantined_of_lead(delivery, &row, &item, why);
+    item.reason = span_of(w->writes[index].why.text);
     if (status == ST_OK)
-        status =
-            quarantine_put(d->table, &item, QUARANTINE_NO_QUOTA, clock_monotonic_ms() + TABLE_WAIT_MS, why);
+        status = quarantine_put(d->table, &item, &QUARANTINE_IN_ANY_CASE,
+                                clock_monotonic_ms() + TABLE_WAIT_MS, why);
     buf_release(&row);
     if (status == ST_OK) {
         log_failure(LOG_LEVEL_ERROR, "quarantined", &w->writes[index].why, "id=%s", delivery->id);
@@ -266,8 +255,6 @@ static void commit(struct page_work *w, struct lead_write **leads, size_t count)
     enum status status = ST_OK;
     for (size_t i = 0; i < count && status == ST_OK; i++)
         status = offers_ensure(d->offers, d->table, NULL, &leads[i]->delivery, deadline_ms, &why);
-    if (status == ST_UNKNOWN)
-        status = ST_AGAIN; /* the directory's row, perhaps; the leads' certainly not */
     if (status == ST_OK)
         leads_commit(d->table, &d->options.rules, leads, count, deadline_ms, &arena);
     for (size_t i = 0; i < count && status != ST_OK; i++) {
@@ -314,6 +301,7 @@ static struct span row_key_of(const struct page_work *w, const struct lead_write
 
 /* Commits leads of one partition.  What fails although the table works is halved until
  * the lead that makes it fail is alone; or the partition is left alone for a while. */
+/* NOLINTNEXTLINE(misc-no-recursion): seven deep at most, as a page has a hundred leads */
 static void commit_or_halve(struct page_work *w, struct lead_write **leads, size_t count)
 {
     struct drain *d = w->drain;
@@ -468,21 +456,41 @@ static enum status drain_page(struct page_work *w, struct fail *why)
     return status;
 }
 
-/* Everything that is spooled, page by page; a page begins behind the one before it, so what stays blocks nothing. */
-static enum status drain_leads(struct page_work *w, struct fail *why)
+/* From being read to being removed, rows are in nobody else's hands: who erases a lead here must be sure that we
+ * do not copy it into the table behind their back. */
+static enum status take_rows(struct drain *d, struct fail *why)
 {
+    return spool_take_rows(d->spool, clock_monotonic_ms() + SPOOL_WAIT_MS)
+               ? ST_OK
+               : fail_set(why, ST_AGAIN, 0, "somebody else has the spool's rows in work");
+}
+
+/* Does work on everything that is spooled, page by page; a page begins behind the one before it, so what stays
+ * blocks nothing. */
+static enum status each_page(struct page_work *w, struct query *q,
+                             enum status (*work)(struct page_work *w, struct fail *why), struct fail *why)
+{
+    struct drain *d = w->drain;
     bool more;
-    struct query q = {.table = TABLE_LEADS, .partition_key = SPAN_LIT(SPOOL_PARTITION), .limit = PAGE_ROWS};
     enum status status = ST_OK;
     do {
-        status = store_query(w->drain->current, &q, clock_monotonic_ms() + SPOOL_WAIT_MS, &w->arena, &w->page,
-                             why);
+        status = take_rows(d, why);
+        if (status != ST_OK)
+            break;
+        status = store_query(d->current, q, clock_monotonic_ms() + SPOOL_WAIT_MS, &w->arena, &w->page, why);
         if (status == ST_OK)
-            status = drain_page(w, why);
+            status = work(w, why);
+        spool_give_rows_back(d->spool);
         if (status == ST_OK)
-            status = store_turn_page(&q, &w->page, &w->arena, &more, why);
-    } while (status == ST_OK && more && !w->table_failed && !stopping(w->drain));
+            status = store_turn_page(q, &w->page, &w->arena, &more, why);
+    } while (status == ST_OK && more && !w->table_failed && !stopping(d));
     return status;
+}
+
+static enum status drain_leads(struct page_work *w, struct fail *why)
+{
+    struct query q = {.table = TABLE_LEADS, .partition_key = SPAN_LIT(SPOOL_PARTITION), .limit = PAGE_ROWS};
+    return each_page(w, &q, drain_page, why);
 }
 
 /* --- quarantine ---------------------------------------------------------------------------------------------- */
@@ -497,7 +505,7 @@ static enum status drain_item(struct page_work *w, const struct entity *row, str
     enum status status = spool_read_quarantined(row, &item, &body, why);
     if (status == ST_OK) {
         w->tried = true;
-        put = quarantine_put(d->table, &item, QUARANTINE_NO_QUOTA, clock_monotonic_ms() + TABLE_WAIT_MS,
+        put = quarantine_put(d->table, &item, &QUARANTINE_IN_ANY_CASE, clock_monotonic_ms() + TABLE_WAIT_MS,
                              &failed);
     }
     buf_release(&body);
@@ -518,35 +526,32 @@ static enum status drain_item(struct page_work *w, const struct entity *row, str
     return ST_OK;
 }
 
+static enum status drain_items(struct page_work *w, struct fail *why)
+{
+    enum status status = ST_OK;
+    for (size_t i = 0; status == ST_OK && i < w->page.count && !w->table_failed && !stopping(w->drain); i++) {
+        if (!is_postponed(w->drain, w->page.rows[i].row_key))
+            status = drain_item(w, &w->page.rows[i], why);
+    }
+    return status;
+}
+
 static enum status drain_quarantined(struct page_work *w, struct fail *why)
 {
-    bool more;
     struct query q = {.table = TABLE_OPS,
                       .partition_key = SPAN_LIT(QUARANTINE_PARTITION),
                       .to = SPAN_LIT(QUARANTINE_KEY_END),
                       .limit = PAGE_ROWS};
-    enum status status = ST_OK;
-    do {
-        status = store_query(w->drain->current, &q, clock_monotonic_ms() + SPOOL_WAIT_MS, &w->arena, &w->page,
-                             why);
-        for (size_t i = 0; status == ST_OK && i < w->page.count && !w->table_failed && !stopping(w->drain);
-             i++) {
-            if (!is_postponed(w->drain, w->page.rows[i].row_key))
-                status = drain_item(w, &w->page.rows[i], why);
-        }
-        if (status == ST_OK)
-            status = store_turn_page(&q, &w->page, &w->arena, &more, why);
-    } while (status == ST_OK && more && !w->table_failed && !stopping(w->drain));
-    return status;
+    return each_page(w, &q, drain_items, why);
 }
 
 /* --- the pass ------------------------------------------------------------------------------------------------ */
 
 /* How many rows wait; an empty spool is compared with its ledger, once. */
-static enum status look_at_rest(struct drain *d, uint64_t *left, struct fail *why)
+static enum status look_at_rest(struct drain *d, uint64_t *left, int64_t *oldest_ms, struct fail *why)
 {
     struct salvage result = {0};
-    enum status status = spool_count(d->current, left, why);
+    enum status status = spool_count(d->current, left, oldest_ms, why);
     if (status != ST_OK || *left > 0)
         return status;
     if (!d->audited && d->is_salvaged) {
@@ -574,13 +579,31 @@ static void probe_table(struct page_work *w)
         table_worked(w->drain);
 }
 
+static void tell_state(struct drain *d, uint64_t left, int64_t oldest_ms)
+{
+    if (!d->options.on_state)
+        return;
+    const struct drain_state state = {
+        .rows = left,
+        .bytes = spool_bytes(d->spool),
+        .oldest_ms = oldest_ms,
+        .is_open = breaker_is_open(d->spool),
+    };
+    d->options.on_state(d->options.context, &state);
+}
+
 enum status drain_pass(struct drain *drain, uint64_t *left, struct fail *why)
 {
     struct drain *d = drain;
-    enum status status = open_current(d, why);
+    int64_t oldest_ms;
+    enum status status = take_rows(d, why);
     *left = 0;
+    if (status == ST_OK) { /* what it salvages goes from one generation to the next */
+        status = open_current(d, why);
+        spool_give_rows_back(d->spool);
+    }
     if (status == ST_OK)
-        status = spool_count(d->current, left, why);
+        status = spool_count(d->current, left, &oldest_ms, why);
     if (status == ST_OK && *left > 0) {
         d->was_spooling = true;
         d->audited = false;
@@ -607,9 +630,13 @@ enum status drain_pass(struct drain *drain, uint64_t *left, struct fail *why)
         free(w);
     }
     if (status == ST_OK)
-        status = look_at_rest(d, left, why);
-    if (status == ST_OK && d->options.on_state)
-        d->options.on_state(d->options.context, *left, spool_bytes(d->spool));
+        status = take_rows(d, why);
+    if (status == ST_OK) {
+        status = look_at_rest(d, left, &oldest_ms, why);
+        spool_give_rows_back(d->spool);
+    }
+    if (status == ST_OK)
+        tell_state(d, *left, oldest_ms);
     if (status != ST_OK && status != ST_NOMEM)
         return spool_failed(d, status, why);
     return status;

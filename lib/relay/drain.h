@@ -18,6 +18,14 @@
 #include "lib/store/leads.h"
 #include "lib/store/spool.h"
 
+/* What waits after a pass. */
+struct drain_state {
+    uint64_t rows;     /* leads and quarantined payloads */
+    uint64_t bytes;    /* that the spool takes on the disk */
+    int64_t oldest_ms; /* receipt of the oldest; 0: none waits */
+    bool is_open;      /* the breaker: leads go into the spool without asking the table */
+};
+
 struct drain_options {
     struct spool_options spool;
     struct lead_rules rules; /* borrowed */
@@ -29,7 +37,7 @@ struct drain_options {
     void (*on_breaker)(void *context, bool is_open, const struct fail *why);
     void (*on_drained)(void *context, size_t rows);
     void (*on_lost)(void *context, uint64_t rows);
-    void (*on_state)(void *context, uint64_t rows, uint64_t bytes); /* after every pass */
+    void (*on_state)(void *context, const struct drain_state *state); /* after every pass */
     void *context;
 };
 

@@ -35,7 +35,8 @@ enum {
 };
 #define AFTER_FENCE_FAILED_MS (60 * 1000LL)
 #define COLUMNS_OF_MAIL                                                                                      \
-    "PartitionKey,RowKey,Timestamp,Recipient,State,CameBack,ReceivedTime,Owner,Tries,Ambiguous,NextTime,Error"
+    "PartitionKey,RowKey,Timestamp,Recipient,RequestId,State,CameBack,ReceivedTime,Owner,Tries,Ambiguous,"   \
+    "NextTime,Error"
 #define COLUMNS_OF_TOUCH "PartitionKey,RowKey,Timestamp,DeliveryId"
 
 struct mailer {
@@ -120,16 +121,23 @@ bool mailer_rests(struct mailer *mailer)
 
 /* --- telling people ------------------------------------------------------------------------------------------ */
 
+static struct span request_id_of(const struct attempt *a)
+{
+    return a->mail.request_id.len ? a->mail.request_id : SPAN_LIT("-");
+}
+
 static void log_attempt(const struct attempt *a, enum log_level level, const char *event,
                         const struct fail *why)
 {
-    log_failure(level, event, why, "id=%.*s recipient=%.*s tries=%d", SPAN_FMT(a->mail.delivery_id),
-                SPAN_FMT(a->mail.recipient_number), (int)a->mail.tries);
+    log_failure(level, event, why, "id=%.*s request=%.*s recipient=%.*s tries=%d",
+                SPAN_FMT(a->mail.delivery_id), SPAN_FMT(request_id_of(a)), SPAN_FMT(a->mail.recipient_number),
+                (int)a->mail.tries);
 }
 
 /* Once a day.  What fails here is tried again at the next such event and never stands in a mail's way. */
-static void raise_alarm(const struct attempt *a, enum alarm alarm, const char *reason)
+static void tell_parked(const struct attempt *a, const char *reason)
 {
+    const enum alarm alarm = ALARM_MAIL_PARKED;
     struct mailer *m = a->mailer;
     struct alarm_days *days = mail_memory_alarm_days(m->memory);
     struct buf text = BUF_INIT(LIMIT_ALARM_TEXT_BYTES);
@@ -292,7 +300,7 @@ static enum status put_back(struct attempt *a, const struct mail_verdict *v, str
 {
     struct mailer *m = a->mailer;
     if (v->state == MAIL_STATE_PARKED) /* first: what is parked is not looked at again */
-        raise_alarm(a, ALARM_MAIL_PARKED, v->error);
+        tell_parked(a, v->error);
     a->mail.owner = span_empty();
     a->mail.tries = v->tries;
     a->mail.ambiguous = v->ambiguous;
@@ -403,6 +411,8 @@ static struct mail_verdict verdict_of(const struct attempt *a, enum mail_state s
 
 static struct mail_verdict parked(struct attempt *a, const struct fail *reason)
 {
+    if (a->mailer->options.on_parked)
+        a->mailer->options.on_parked(a->mailer->options.context);
     log_attempt(a, LOG_LEVEL_ERROR, "mail-parked", reason);
     return verdict_of(a, MAIL_STATE_PARKED, 0, reason);
 }
@@ -435,17 +445,18 @@ static struct mail_verdict misconfigured(struct attempt *a, const struct fail *r
     struct mailer *m = a->mailer;
     (void)mail_memory_pause(m->memory);
     log_attempt(a, LOG_LEVEL_ERROR, "mail-paused", reason);
-    raise_alarm(a, ALARM_MAIL_PAUSED, reason->text);
     return verdict_of(a, MAIL_STATE_WAITING, 0, reason);
 }
 
 static struct mail_verdict judge(struct attempt *a, enum mail_outcome outcome, const struct fail *reason)
 {
+    mail_memory_note_login(a->mailer->memory, outcome, reason);
     if (outcome != MAIL_CONFIGURATION)
         mail_memory_resume(a->mailer->memory);
     switch (outcome) {
     case MAIL_ACCEPTED:
-        log_event(LOG_LEVEL_INFO, "mail-sent", "id=%.*s recipient=%.*s", SPAN_FMT(a->mail.delivery_id),
+        log_event(LOG_LEVEL_INFO, "mail-sent", "id=%.*s request=%.*s recipient=%.*s",
+                  SPAN_FMT(a->mail.delivery_id), SPAN_FMT(request_id_of(a)),
                   SPAN_FMT(a->mail.recipient_number));
         return (struct mail_verdict){.sent = true};
     case MAIL_TRANSIENT:
@@ -612,14 +623,7 @@ static enum status work_on(struct mailer *m, const struct entity *row, bool *kee
 enum status mailer_pass(struct mailer *mailer, struct span partition, struct fail *why)
 {
     struct arena arena = ARENA_INIT(LIMIT_COMMIT_ARENA);
-    struct query q = {
-        .table = TABLE_LEADS,
-        .partition_key = partition,
-        .from = SPAN_LIT(MAIL_KEY_FIRST),
-        .to = SPAN_LIT(MAIL_KEY_END),
-        .select = COLUMNS_OF_MAIL,
-        .limit = PAGE_ROWS,
-    };
+    struct query q = mails_query(partition, COLUMNS_OF_MAIL, PAGE_ROWS);
     enum status status = settle(mailer, why);
     bool keep_going = true;
     for (bool more = true; status == ST_OK && more && keep_going && !stopping(mailer);) {

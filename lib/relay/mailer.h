@@ -18,8 +18,8 @@
  * take is kept in the memory: every pass begins by recording it, nothing else is
  * sent before, and the row itself is not sent again while the memory lives.
  *
- * A mail that is given up raises ALARM_MAIL_PARKED, a configuration error
- * ALARM_MAIL_PAUSED, each once a day; neither delays or fails a mail.
+ * A mail that is given up raises ALARM_MAIL_PARKED, once a day, which delays or
+ * fails no mail.  Of a configuration error the memory knows; lookout.h tells it.
  *
  * Threads: a mailer belongs to one thread, which holds the relay lock.
  */
@@ -43,7 +43,9 @@ struct mailer_options {
     struct mail_memory
         *memory; /* of the mailers of this process before; NULL: it begins and ends with this one */
     const _Atomic bool *stop;
-    void (*on_outcome)(void *context, enum mail_outcome outcome); /* for metrics; may be NULL */
+    /* For metrics; each may be NULL: how an attempt ended, and that a mail was given up. */
+    void (*on_outcome)(void *context, enum mail_outcome outcome);
+    void (*on_parked)(void *context);
     void *context;
 };
 

@@ -1,6 +1,8 @@
 #include "lib/relay/memory.h"
 
 /* System */
+#include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,7 +12,6 @@
 /* L7 */
 #include "lib/relay/retry.h"
 
-enum { UNRECORDED_MAX = 64 }; /* each is a mail of which the store refuses the record and nothing else */
 #define MINUTE_MS (60 * 1000LL)
 /* Sends are counted by steps: a time for each of the most that a minute may have would be half a megabyte. */
 enum { STEP_MS = 100, STEPS = (int)(MINUTE_MS / STEP_MS) + 1 };
@@ -21,18 +22,26 @@ struct mail_memory {
     int32_t configuration_errors; /* in a row */
     int64_t paused_until_ms;      /* monotonic */
     struct alarm_days alarm_days;
+    pthread_mutex_t login_mutex;
+    struct mail_login_state login;
     size_t unrecorded_count;
-    struct unrecorded unrecorded[UNRECORDED_MAX];
+    struct unrecorded unrecorded[LIMIT_MAILS_UNRECORDED];
 };
 
 enum status mail_memory_new(struct mail_memory **memory, struct fail *why)
 {
-    *memory = calloc(1, sizeof **memory);
-    return *memory ? ST_OK : fail_set(why, ST_NOMEM, 0, "no memory for the mailer");
+    struct mail_memory *m = calloc(1, sizeof *m);
+    if (!m)
+        return fail_set(why, ST_NOMEM, 0, "no memory for the mailer");
+    (void)pthread_mutex_init(&m->login_mutex, NULL);
+    *memory = m;
+    return ST_OK;
 }
 
 void mail_memory_free(struct mail_memory *memory)
 {
+    if (memory)
+        (void)pthread_mutex_destroy(&memory->login_mutex);
     free(memory);
 }
 
@@ -99,7 +108,7 @@ static size_t find(const struct mail_memory *memory, const struct entity *row)
 
 bool mail_memory_has_room(const struct mail_memory *memory)
 {
-    return memory->unrecorded_count < UNRECORDED_MAX;
+    return memory->unrecorded_count < LIMIT_MAILS_UNRECORDED;
 }
 
 static void copy_key(char *to, size_t room, struct span key)
@@ -113,7 +122,7 @@ void mail_memory_keep(struct mail_memory *memory, const struct entity *row,
                       const struct mail_verdict *verdict)
 {
     size_t i = find(memory, row);
-    if (i == UNRECORDED_MAX)
+    if (i == LIMIT_MAILS_UNRECORDED)
         return; /* callers have looked whether there is room */
     struct unrecorded *item = &memory->unrecorded[i];
     if (i == memory->unrecorded_count)
@@ -141,4 +150,32 @@ void mail_memory_forget(struct mail_memory *memory, size_t i)
 struct alarm_days *mail_memory_alarm_days(struct mail_memory *memory)
 {
     return &memory->alarm_days;
+}
+
+void mail_memory_note_login(struct mail_memory *memory, enum mail_outcome outcome, const struct fail *reason)
+{
+    struct mail_login_state state = {.noted_ms = clock_monotonic_ms(), .login = MAIL_LOGIN_WORKS};
+    switch (outcome) {
+    case MAIL_TRANSIENT: /* perhaps it was not even reached */
+        return;
+    case MAIL_CONFIGURATION:
+        state.login = MAIL_LOGIN_REFUSED;
+        (void)snprintf(state.reason, sizeof state.reason, "%s", reason->text);
+        break;
+    case MAIL_ACCEPTED:
+    case MAIL_PERMANENT:
+    case MAIL_AMBIGUOUS:
+        break;
+    }
+    (void)pthread_mutex_lock(&memory->login_mutex);
+    memory->login = state;
+    (void)pthread_mutex_unlock(&memory->login_mutex);
+}
+
+struct mail_login_state mail_memory_login(struct mail_memory *memory)
+{
+    (void)pthread_mutex_lock(&memory->login_mutex);
+    struct mail_login_state state = memory->login;
+    (void)pthread_mutex_unlock(&memory->login_mutex);
+    return state;
 }

@@ -2,14 +2,16 @@
  *
  * How attempts ended that could not be recorded, so that they are recorded
  * later and not repeated; the times of the last sends, for the rate limit; the
- * pause after configuration errors; which alarms were raised today.  A mailer
+ * pause after configuration errors; whether the mail server takes our settings;
+ * which alarms were raised today.  A mailer
  * that is made anew, after a failed store or with other settings, goes on with
  * the memory of the one before.
- * Threads: belongs to the mailer's thread.  Memory: of fixed size.
+ * Threads: belongs to the mailer's thread, but for what is said otherwise.  Memory: of fixed size.
  */
 #ifndef LEAD_MEMORY_H
 #define LEAD_MEMORY_H
 
+#include "lib/mail/transport.h"
 #include "lib/store/alarms.h"
 #include "lib/store/rows.h"
 
@@ -58,6 +60,20 @@ bool mail_memory_has(const struct mail_memory *memory, const struct entity *row)
 const struct unrecorded *mail_memory_at(const struct mail_memory *memory, size_t i);
 /* Forgets the i-th; the last one takes its place. */
 void mail_memory_forget(struct mail_memory *memory, size_t i);
+
+/* --- whether the mail server takes our settings.  Threads: safe. */
+
+enum mail_login { MAIL_LOGIN_UNKNOWN, MAIL_LOGIN_WORKS, MAIL_LOGIN_REFUSED };
+
+struct mail_login_state {
+    enum mail_login login;
+    int64_t noted_ms;                           /* monotonic: when that was seen last; 0: never */
+    char reason[sizeof((struct fail){0}.text)]; /* why it is refused */
+};
+
+/* What the end of an attempt, or of a probe, says about that: nothing when it was transient. */
+void mail_memory_note_login(struct mail_memory *memory, enum mail_outcome outcome, const struct fail *reason);
+struct mail_login_state mail_memory_login(struct mail_memory *memory);
 
 /* --- alarms */
 

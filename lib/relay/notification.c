@@ -87,6 +87,7 @@ static enum status compose(struct buf *out, const struct person *p, const struct
         .reason = mail->came_back ? MAIL_CAME_BACK : MAIL_NEW_LEAD,
         .detail = detail,
         .delivery_id = mail->delivery_id,
+        .request_id = mail->request_id,
         .received_ms = mail->received_ms,
         .first_received_ms = d.first_ms,
         .deliveries = d.count,

@@ -24,16 +24,21 @@
 #include "lib/base/log.h"
 #include "lib/base/thread.h"
 
+/* L6 */
+#include "lib/store/offers.h"
+
 /* L7 */
 #include "lib/relay/relay_socket.h"
+#include "lib/relay/tries.h"
 
 enum {
-    OFFERS_PER_PAGE = 500,
     OWNER_TEXT = 32,
-    LOCK_RETRY_MS = 2000,  /* how soon another process takes over from a dead relay */
-    STORE_RETRY_MS = 5000, /* after the store failed */
-    DRAIN_LOOK_MS = 1000,  /* between looks into the spool: a read of a local file */
-    WATCH_LOOK_MS = 10000, /* between looks for alarms */
+    LOCK_RETRY_MS = 2000,   /* how soon another process takes over from a dead relay */
+    STORE_RETRY_MS = 5000,  /* after the store failed */
+    DRAIN_LOOK_MS = 1000,   /* between looks into the spool: a read of a local file */
+    WATCH_LOOK_MS = 10000,  /* between looks for alarms */
+    CENSUS_LOOK_MS = 10000, /* between looks for metrics, */
+    CENSUS_SHARE = 10, /* or so many times as long as the last one took: with many offers it takes a while */
     HINTS_AT_ONCE = 64,
     HINTS_SUSPICIOUS = 8, /* the kernel queues about ten datagrams: with so many, some may have been lost */
     OFFERS_WAIT_MS = 30000,
@@ -43,7 +48,7 @@ enum {
 };
 #define RECENT_MS (6 * CLOCK_DAY_MS)
 
-enum role_name { ROLE_MAILER, ROLE_DRAIN, ROLE_WATCH, ROLE_COUNT };
+enum role_name { ROLE_MAILER, ROLE_DRAIN, ROLE_WATCH, ROLE_CENSUS, ROLE_COUNT };
 
 struct role {
     struct relay *relay;
@@ -59,6 +64,7 @@ struct relay {
     pthread_t thread;
     struct role roles[ROLE_COUNT];
     struct relay_socket socket;
+    struct tries tries;         /* of the watch's role */
     struct mail_memory *memory; /* of all mailers of this process */
     int wake_fd;                /* readable for good once the relay shall stop */
     _Atomic bool stop;
@@ -93,14 +99,7 @@ static enum status pass_offers(struct mailer *mailer, struct store *store, int64
                                const _Atomic bool *stop, struct fail *why)
 {
     struct arena arena = ARENA_INIT(LIMIT_COMMIT_ARENA);
-    struct query q = {
-        .table = TABLE_OPS,
-        .partition_key = SPAN_LIT(OFFERS_PARTITION),
-        .since_column = since_ms ? "LastLeadTime" : NULL,
-        .since_ms = since_ms,
-        .select = "PartitionKey,RowKey,Timestamp,LastLeadTime",
-        .limit = OFFERS_PER_PAGE,
-    };
+    struct query q = offers_times_query(since_ms);
     enum status status = ST_OK;
     for (bool more = true; status == ST_OK && more && !(stop && atomic_load(stop));) {
         struct page page;
@@ -283,26 +282,74 @@ static enum status pass_watch(const struct relay_options *options, struct watch 
     return watch_pass(watch, store, local->store, why);
 }
 
+static enum status look_at_tries(struct relay *r, struct store *store, struct fail *why)
+{
+    if (!r->options.wrong_keys || r->options.watch.recipient_count == 0)
+        return ST_OK;
+    return tries_look(&r->tries, r->options.wrong_keys(r->options.context), clock_monotonic_ms(), store, why);
+}
+
+/* What has no alarms to look for looks for troubles all the same: status and metrics tell of them. */
+static void look_around(struct relay *r, struct lookout *lookout, struct watch *watch, struct store *store,
+                        struct local *local)
+{
+    struct role *role = &r->roles[ROLE_WATCH];
+    struct fail failed;
+    if (look_at_tries(r, store, &failed) != ST_OK)
+        log_role_failure(role, &failed);
+    local_open(local, &r->options.drain.spool);
+    if (lookout_look(lookout, store, local->store, &failed) != ST_OK)
+        log_role_failure(role, &failed);
+    /* The same watch goes on after a failure: it knows what it has sent and could not record. */
+    if (pass_watch(&r->options, watch, store, local, &failed) != ST_OK)
+        log_role_failure(role, &failed);
+}
+
 static enum status serve_watch(struct relay *r, struct fail *why)
 {
     struct store *store = NULL;
     struct local local = {0};
     struct watch *watch = NULL;
+    struct lookout *lookout = NULL;
     enum status status = r->options.open(r->options.context, &store, why);
     if (status == ST_OK)
         status = watch_new(&r->options.watch, &watch, why);
+    if (status == ST_OK)
+        status = lookout_new(&r->options.lookout, &lookout, why);
     while (status == ST_OK && !atomic_load(&r->stop)) {
-        struct fail failed;
-        int64_t look_ms = clock_long_wait_ms(WATCH_LOOK_MS), due_ms;
-        /* The same watch goes on after a failure: it knows what it has sent and could not record. */
-        if (pass_watch(&r->options, watch, store, &local, &failed) != ST_OK)
-            log_role_failure(&r->roles[ROLE_WATCH], &failed);
-        else if ((due_ms = watch_due_in_ms(watch)) < look_ms)
-            look_ms = due_ms;
-        wait_for_stop(r, look_ms);
+        int64_t look_ms = clock_long_wait_ms(WATCH_LOOK_MS);
+        look_around(r, lookout, watch, store, &local);
+        int64_t due_ms = watch_due_in_ms(watch);
+        wait_for_stop(r, due_ms < look_ms ? due_ms : look_ms);
     }
+    lookout_free(lookout);
     watch_free(watch);
     local_close(&local);
+    store_close(store);
+    return status;
+}
+
+/* --- metrics -------------------------------------------------------------------------------------------------- */
+
+static enum status serve_census(struct relay *r, struct fail *why)
+{
+    const struct census_options options = {.counts_mails = r->options.mails_leads, .stop = &r->stop};
+    struct store *store = NULL;
+    struct census *census = NULL;
+    enum status status = r->options.open(r->options.context, &store, why);
+    if (status == ST_OK)
+        status = census_new(&options, &census, why);
+    while (status == ST_OK && !atomic_load(&r->stop)) {
+        struct census_result result;
+        int64_t begun_ms = clock_monotonic_ms();
+        status = census_look(census, store, &result, why);
+        if (status != ST_OK || atomic_load(&r->stop))
+            break;
+        r->options.on_census(r->options.context, &result);
+        int64_t rest_ms = CENSUS_SHARE * (clock_monotonic_ms() - begun_ms);
+        wait_for_stop(r, rest_ms > CENSUS_LOOK_MS ? rest_ms : CENSUS_LOOK_MS);
+    }
+    census_free(census);
     store_close(store);
     return status;
 }
@@ -375,8 +422,13 @@ static void relay_free(struct relay *r)
 }
 
 /* Fills in what the relay knows itself. */
-static void complete(struct relay_options *options, const char *owner, const _Atomic bool *stop)
+static void complete(struct relay_options *options, const char *owner, struct mail_memory *memory,
+                     const _Atomic bool *stop)
 {
+    options->mailer.memory = memory;
+    options->lookout.memory = options->mails_leads ? memory : NULL;
+    options->lookout.host = span_of(owner);
+    options->lookout.transport.stop = stop;
     options->mailer.owner = span_of(owner);
     options->mailer.stop = stop;
     options->mailer.transport.stop = stop;
@@ -401,16 +453,17 @@ enum status relay_start(const struct relay_options *options, struct relay **rela
         r->roles[ROLE_MAILER] = (struct role){.relay = r, .name = "mailer", .serve = serve_mails};
     if (options->drain.spool.path)
         r->roles[ROLE_DRAIN] = (struct role){.relay = r, .name = "drain", .serve = serve_drain};
-    if (options->watch.recipient_count > 0)
-        r->roles[ROLE_WATCH] = (struct role){.relay = r, .name = "watch", .serve = serve_watch};
+    r->roles[ROLE_WATCH] = (struct role){.relay = r, .name = "watch", .serve = serve_watch};
+    if (options->on_census)
+        r->roles[ROLE_CENSUS] = (struct role){.relay = r, .name = "census", .serve = serve_census};
     r->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     enum status status = r->wake_fd >= 0 ? name_owner(options->socket_path, r->owner, why)
                                          : fail_set(why, ST_IO, errno, "cannot make an event descriptor");
     if (status == ST_OK)
         status = mail_memory_new(&r->memory, why);
-    r->options.mailer.memory = r->memory;
     if (status == ST_OK) {
-        complete(&r->options, r->owner, &r->stop);
+        r->options.lookout.probes = true;
+        complete(&r->options, r->owner, r->memory, &r->stop);
         status = thread_start(&r->thread, RELAY_STACK_BYTES, run, r, "the relay thread", why);
     }
     if (status != ST_OK) {
@@ -463,12 +516,30 @@ static enum status mail_once(const struct relay_options *options, struct store *
 {
     struct mailer *mailer = NULL;
     enum status status = mailer_new(&options->mailer, store, &mailer, why);
-    if (status == ST_OK)
+    if (status == ST_OK) {
         status = pass_offers(mailer, store, 0, options->mailer.stop, why);
-    if (status == ST_OK)
-        status = mailer_settle(mailer, clock_monotonic_ms() + SETTLE_MS, why);
+        /* Also when that has failed: what was sent and stays unrecorded here would be sent again. */
+        enum status settled =
+            mailer_settle(mailer, clock_monotonic_ms() + SETTLE_MS, status == ST_OK ? why : NULL);
+        status = status == ST_OK ? settled : status;
+    }
     *waiting = *waiting || (status == ST_OK && mailer_due_in_ms(mailer) != INT64_MAX);
     mailer_free(mailer);
+    return status;
+}
+
+static enum status look_once(const struct relay_options *options, struct store *store, bool *waiting,
+                             struct fail *why)
+{
+    struct lookout *lookout = NULL;
+    struct local local = {0};
+    (void)waiting;
+    enum status status = lookout_new(&options->lookout, &lookout, why);
+    local_open(&local, &options->drain.spool);
+    if (status == ST_OK)
+        status = lookout_look(lookout, store, local.store, why);
+    lookout_free(lookout);
+    local_close(&local);
     return status;
 }
 
@@ -518,6 +589,7 @@ static void take_turns(struct turns *t)
     t->waiting = false;
     take_turn(t, options->drain.spool.path != NULL, drain_once);
     take_turn(t, options->mails_leads, mail_once);
+    take_turn(t, true, look_once);
     take_turn(t, alarms, watch_once);
 }
 
@@ -526,16 +598,19 @@ enum status relay_once(const struct relay_options *options, bool *waiting, struc
     struct relay_socket socket = RELAY_SOCKET_CLOSED;
     struct relay_options completed = *options;
     struct store *store = NULL;
+    struct mail_memory *memory = NULL;
     char owner[OWNER_TEXT + 1];
     *waiting = false;
     enum status status = relay_socket_claim(options->socket_path, &socket, why);
     if (status == ST_OK)
         status = name_owner(options->socket_path, owner, why);
     if (status == ST_OK)
+        status = mail_memory_new(&memory, why);
+    if (status == ST_OK)
         status = options->open(options->context, &store, why);
     if (status == ST_OK) {
         struct turns turns = {.options = &completed, .store = store};
-        complete(&completed, owner, options->mailer.stop);
+        complete(&completed, owner, memory, options->mailer.stop);
         take_turns(&turns);
         *waiting = turns.waiting;
         status = turns.status;
@@ -543,6 +618,7 @@ enum status relay_once(const struct relay_options *options, bool *waiting, struc
             *why = turns.why;
     }
     store_close(store);
+    mail_memory_free(memory);
     relay_socket_release(&socket);
     return status;
 }

@@ -19,7 +19,7 @@
 #include "lib/base/file.h"
 #include "lib/base/text.h"
 
-enum { LOCK_LIST_BYTES = 1024 * 1024, LOCK_LINE_BYTES = 256, MARKS = 64 };
+enum { LOCK_LINE_BYTES = 256, MARKS = 64 };
 
 /* Where this process is the relay itself: which hints have been sent and not yet taken, each at the place that its
  * hash gives it.  0: none.  Where two fall into one place, the later one stands there and the earlier one's partition
@@ -44,7 +44,7 @@ static bool address_of(const char *path, struct sockaddr_un *address)
 
 static enum status lock(const char *path, int *fd, struct fail *why)
 {
-    struct buf name = BUF_INIT(4096);
+    struct buf name = BUF_INIT(LIMIT_PATH_BYTES);
     buf_addf(&name, "%s.lock", path);
     enum status status = buf_status(&name, "the relay lock's path", why);
     if (status != ST_OK)
@@ -102,7 +102,7 @@ void relay_socket_release(struct relay_socket *socket_out)
 /* The process that the kernel's list of locks names for this file; 0: none. */
 static long locker_of(const struct stat *file)
 {
-    struct buf list = BUF_INIT(LOCK_LIST_BYTES);
+    struct buf list = BUF_INIT(LIMIT_LOCK_LIST_BYTES);
     struct span rest, line;
     long pid = 0;
     if (file_read("/proc/locks", FILE_PUBLIC, &list, NULL) != ST_OK)
@@ -115,6 +115,7 @@ static long locker_of(const struct stat *file)
         unsigned int major_number, minor_number;
         unsigned long long inode;
         (void)snprintf(text, sizeof text, "%.*s", SPAN_FMT(line));
+        /* NOLINTNEXTLINE(cert-err34-c): the kernel wrote the numbers, and all four must be there */
         if (sscanf(text, "%*u: FLOCK %*s WRITE %ld %x:%x:%llu", &locker, &major_number, &minor_number,
                    &inode) == 4 &&
             major_number == major(file->st_dev) && minor_number == minor(file->st_dev) &&
@@ -127,7 +128,7 @@ static long locker_of(const struct stat *file)
 
 enum status relay_socket_holder(const char *path, long *pid, struct fail *why)
 {
-    struct buf name = BUF_INIT(4096);
+    struct buf name = BUF_INIT(LIMIT_PATH_BYTES);
     struct stat info;
     buf_addf(&name, "%s.lock", path);
     enum status status = buf_status(&name, "the relay lock's path", why);

@@ -16,15 +16,15 @@
 #include "lib/relay/retry.h"
 
 enum {
-    ROWS_MAX = 200,        /* looked at in a pass; there are ten events a day at most */
+    ROWS_MAX = 200,        /* looked at in a pass; there are ALARM_COUNT events a day at most */
     STORE_WAIT_MS = 10000, /* then the alarm is mailed from the spool */
     SENT_MAX = 64          /* mails remembered: more than can be tried in two days */
 };
 #define COLUMNS_OF_ALARM                                                                                     \
-    "PartitionKey,RowKey,Timestamp,Text,Host,ReceivedTime,State,Owner,Tries,Ambiguous,NextTime,SentTo,Error"
-#define DAY_MS       (24 * 60 * 60 * 1000LL)
-#define TRIED_FOR_MS (2 * DAY_MS)
-#define KEPT_FOR_MS  (30 * DAY_MS)
+    "PartitionKey,RowKey,Timestamp,Title,Text,Host,ReceivedTime,State,Owner,Tries,Ambiguous,NextTime,SentTo,Error"
+#define DAY_MS         (24 * 60 * 60 * 1000LL)
+#define TRIED_FOR_MS   (2 * DAY_MS)
+#define ALARMS_KEPT_MS (LIMIT_ALARM_DAYS * DAY_MS)
 
 /* What this process has sent of an alarm, whether or not it could be recorded. */
 struct sent {
@@ -238,10 +238,11 @@ static enum mail_outcome send_to(const struct attempt *a, size_t recipient, stru
         .event = a->alarm.event,
         .day = a->alarm.day,
         .received_ms = a->alarm.received_ms,
-        .title = span_of(words.title),
+        .title = a->alarm.title.len ? a->alarm.title : span_of(words.title),
         .happened = a->alarm.text,
         .meaning = span_of(words.meaning),
         .action = span_of(words.action),
+        .lasts = words.lasts,
         .host = a->alarm.host,
         .recipient_number = (unsigned int)recipient,
         .from = &o->from,
@@ -452,7 +453,7 @@ static enum status pass(struct watch *w, struct store *where, struct store *stor
     struct arena arena = ARENA_INIT(LIMIT_COMMIT_ARENA);
     struct rows *rows = calloc(1, sizeof *rows);
     struct span from = alarm_day(store_now_ms(where) - TRIED_FOR_MS, &arena);
-    enum status status = rows && from.len ? read_rows(where, from, span_empty(), &arena, rows, why)
+    enum status status = rows && from.len ? read_rows(where, from, SPAN_LIT(ALARM_KEY_END), &arena, rows, why)
                                           : fail_set(why, ST_NOMEM, 0, "no memory to read alarms");
     for (size_t i = 0; rows && status == ST_OK && i < rows->count && !stopping(w); i++) {
         struct attempt a = {.watch = w, .store = where, .arena = &arena, .row = rows->rows[i]};
@@ -473,7 +474,7 @@ static enum status delete_old(const struct watch *w, struct store *store, bool *
 {
     struct arena arena = ARENA_INIT(LIMIT_COMMIT_ARENA);
     struct rows *rows = calloc(1, sizeof *rows);
-    struct span end = alarm_day(store_now_ms(store) - KEPT_FOR_MS, &arena);
+    struct span end = alarm_day(store_now_ms(store) - ALARMS_KEPT_MS, &arena);
     enum status status = rows && end.len ? read_rows(store, span_empty(), end, &arena, rows, why)
                                          : fail_set(why, ST_NOMEM, 0, "no memory to read alarms");
     for (size_t i = 0; rows && status == ST_OK && i < rows->count && !stopping(w); i++) {

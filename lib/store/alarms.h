@@ -21,7 +21,21 @@ enum alarm {
     ALARM_MAIL_PARKED,     /* a mail was given up */
     ALARM_MAIL_PAUSED,     /* a configuration error stops all mail */
     ALARM_QUARANTINED,     /* something was put into quarantine */
-    ALARM_QUARANTINE_FULL, /* a key has used up its quarantine for the day: 429 */
+    ALARM_QUARANTINE_FULL, /* a key has used up its quarantine for the day, or all of it is full: 429 */
+    ALARM_WRONG_KEYS,      /* many requests with a wrong key */
+    /* Troubles that last, and their ends: lib/store/troubles.h raises them, and ALARM_MAIL_PAUSED. */
+    ALARM_SILENCE, /* an offer that had leads has none any more */
+    ALARM_SILENCE_OVER,
+    ALARM_SPOOL_STUCK,   /* leads do not get out of the spool; ALARM_SPOOL_DRAINED tells that they have */
+    ALARM_TABLE_REFUSED, /* the table does not take our credentials */
+    ALARM_TABLE_REFUSED_OVER,
+    ALARM_MAIL_PAUSED_OVER,
+    ALARM_KEY_RETIRING, /* the key file says that a key ends soon */
+    ALARM_KEY_RETIRING_OVER,
+    ALARM_SAS_ENDING,
+    ALARM_SAS_ENDING_OVER,
+    ALARM_CERTIFICATE_ENDING, /* of the table's or the mail server */
+    ALARM_CERTIFICATE_ENDING_OVER,
     ALARM_COUNT
 };
 
@@ -30,13 +44,19 @@ const char *alarm_name(enum alarm alarm);
 
 /* What a person is told about an event, whoever raised it. */
 struct alarm_words {
-    const char *title; /* one line, for a subject */
+    const char *title; /* one line, for a subject, where the row has none of its own */
     const char *meaning;
     const char *action; /* what to do; one step per line */
+    bool lasts; /* told once, then rarely, then when it is over; else once on each day that it happens */
 };
 
 /* Of an event by its name; another version's event gets words that fit any. */
 struct alarm_words alarm_words(struct span name);
+
+/* An alarm of the day of now_ms as a row to insert: the event, where it happened (this host), and what.  title: for
+ * the subject, or blank.  Both are cleaned as alarm_raise says.  false: no memory. */
+MUST_CHECK bool alarm_row_to_raise(struct entity *row, enum alarm alarm, struct span title, struct span text,
+                                   int64_t now_ms, struct arena *arena);
 
 /* Durably raises the alarm for today (the store's clock).  text says what
  * happened, beyond what alarm_words says of any such event: no secret, no

@@ -13,11 +13,9 @@
 
 /* L6 */
 #include "lib/store/offers.h"
-#include "lib/store/quarantine.h"
 
 enum {
-    CONNECTIONS_TABLE = 32, /* many transactions in flight hide the service's latency */
-    CONNECTIONS_MAX = 32,
+    CONNECTIONS_TABLE = LIMIT_STORE_CONNECTIONS, /* many transactions in flight hide the service's latency */
     COMMITTER_STACK_BYTES = 256 * 1024,
     ADD_US = 10000,      /* between two that are added: its handshake takes longer than a transaction */
     CALL_AGAIN_MS = 100, /* who was called has not come: glibc may lose a wake-up (its bug 25847) */
@@ -62,7 +60,7 @@ struct committer {
     bool is_one_gathering; /* one waits for leads to share its transaction */
     bool stopping;
     int64_t flushed_ms; /* when the offers directory was last brought up to date */
-    struct connection connections[CONNECTIONS_MAX];
+    struct connection connections[LIMIT_STORE_CONNECTIONS];
     size_t connection_count; /* those that are there */
     size_t connections_wanted;
     int64_t added_us; /* monotonic, the last of them */
@@ -311,13 +309,12 @@ static void try_store(struct connection *own, struct spool *spool, enum breaker_
     struct arena arena = ARENA_INIT(LIMIT_COMMIT_ARENA);
     struct lead_write *known[LIMIT_BATCH_OPERATIONS];
     size_t known_count = 0;
+    int64_t begun_us = clock_monotonic_us();
     for (size_t i = 0; i < count; i++) {
         struct lead_write *lead = leads[i];
         lead->status = offers_ensure(c->offers, own->store, spool, &lead->delivery, deadline_ms, &lead->why);
         if (lead->status == ST_OK)
             known[known_count++] = lead;
-        else if (lead->status == ST_UNKNOWN)
-            lead->status = ST_AGAIN; /* the directory's row, perhaps; the lead's certainly not */
     }
     if (known_count > 0)
         leads_commit(own->store, &c->options.rules, known, known_count, deadline_ms, &arena);
@@ -328,7 +325,7 @@ static void try_store(struct connection *own, struct spool *spool, enum breaker_
     else
         note_worked(own, spool);
     if (c->options.on_commit)
-        c->options.on_commit(c->options.context, count, leads[0]->status);
+        c->options.on_commit(c->options.context, count, clock_monotonic_us() - begun_us, leads[0]->status);
 }
 
 /* What the store did not take goes into the spool.  When that fails while the breaker had the store passed over,
@@ -384,15 +381,14 @@ static void store_quarantined(struct connection *own, struct job *job, int64_t d
     bool spooled = false;
     job->status = ST_AGAIN;
     if (way != BREAKER_OPEN) {
-        job->status =
-            quarantine_put(own->store, job->item, c->options.quarantine_per_day, deadline_ms, &job->why);
+        job->status = quarantine_put(own->store, job->item, &c->options.quarantine, deadline_ms, &job->why);
         if (job->status == ST_OK)
             note_worked(own, spool);
         else if (job->status != ST_OVER_QUOTA && job->status != ST_CHANGED)
             note_failed(own, spool, way, &job->why);
     }
     if (spool && job->status != ST_OK && job->status != ST_OVER_QUOTA) {
-        job->status = spool_put_quarantined(spool, job->item, c->options.quarantine_per_day, spool_deadline(),
+        job->status = spool_put_quarantined(spool, job->item, c->options.quarantine.per_day, spool_deadline(),
                                             &job->why);
         spooled = true;
     }
@@ -406,9 +402,8 @@ static void store_quarantined(struct connection *own, struct job *job, int64_t d
     } else if (job->status == ST_OVER_QUOTA) {
         (void)snprintf(
             text, sizeof text,
-            "The key '%.*s' has used up its quarantine for today (quarantine_per_day): what it sends and "
-            "cannot be understood is refused with 429 and not kept. Its sender has to be mended.",
-            SPAN_FMT(job->item->key_name));
+            "What the key '%.*s' sends and cannot be understood is refused with 429 and not kept: %s.",
+            SPAN_FMT(job->item->key_name), job->why.text);
         raise_alarm(own, spooled ? spool : NULL, ALARM_QUARANTINE_FULL, text);
     }
 }
@@ -557,8 +552,8 @@ static void *run(void *connection)
 enum status committer_new(const struct committer_options *options, struct committer **committer,
                           struct fail *why)
 {
-    if (options->connections > CONNECTIONS_MAX)
-        return fail_set(why, ST_INVALID, 0, "more than %d connections to the store", CONNECTIONS_MAX);
+    if (options->connections > LIMIT_STORE_CONNECTIONS)
+        return fail_set(why, ST_INVALID, 0, "more than %d connections to the store", LIMIT_STORE_CONNECTIONS);
     struct committer *c = calloc(1, sizeof *c);
     if (!c)
         return fail_set(why, ST_NOMEM, 0, "no memory for the committer");

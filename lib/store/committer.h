@@ -19,6 +19,7 @@
 #define LEAD_COMMITTER_H
 
 #include "lib/store/leads.h"
+#include "lib/store/quarantine.h"
 #include "lib/store/spool.h"
 
 struct committer;
@@ -33,11 +34,11 @@ struct committer_options {
     int64_t deadline_ms;        /* for one piece of work, from the moment it is handed over */
     unsigned int connections;   /* 0: one for a store that joins partitions, else up to 32 */
     struct spool_options spool; /* path NULL: none */
-    unsigned int quarantine_per_day;
+    struct quarantine_quota quarantine;
     bool raises_alarms; /* somebody is mailed about them */
-    /* For metrics and the log; each may be NULL: told of every transaction, of every alarm
-     * that this process has raised, and when this process has opened or closed the breaker. */
-    void (*on_commit)(void *context, size_t leads, enum status status);
+    /* For metrics and the log; each may be NULL: told of every commit and how long it took, of
+     * every alarm that this process has raised, and when this process has opened or closed the breaker. */
+    void (*on_commit)(void *context, size_t leads, int64_t took_us, enum status status);
     void (*on_alarm)(void *context, enum alarm alarm);
     void (*on_breaker)(void *context, bool is_open, const struct fail *why);
 };

@@ -10,7 +10,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { PATH_BYTES = 4096, NUMBER_MAX = 999999 };
+/* L0 */
+#include "lib/base/file.h"
+
+enum { NUMBER_MAX = 999999 };
 
 #define SALVAGED_SUFFIX "-salvaged"
 
@@ -51,7 +54,7 @@ static void add_number(struct generations *found, unsigned int number)
     size_t at = found->count;
     while (at > 0 && found->numbers[at - 1] > number)
         at--;
-    if (found->count == GENERATIONS_MAX) {
+    if (found->count == LIMIT_GENERATIONS) {
         if (at == 0)
             return;
         memmove(found->numbers, found->numbers + 1, --at * sizeof found->numbers[0]);
@@ -120,7 +123,7 @@ enum status generation_path(const char *path, unsigned int number, const char *s
 
 static bool look(const char *path, unsigned int number, const char *suffix, struct stat *info)
 {
-    struct buf name = BUF_INIT(PATH_BYTES);
+    struct buf name = BUF_INIT(LIMIT_PATH_BYTES);
     bool exists = generation_path(path, number, suffix, &name, NULL) == ST_OK && stat(name.data, info) == 0;
     buf_release(&name);
     return exists;
@@ -140,30 +143,24 @@ bool generation_is_salvaged(const char *path, unsigned int number)
 
 enum status generation_mark_salvaged(const char *path, unsigned int number, struct fail *why)
 {
-    struct buf name = BUF_INIT(PATH_BYTES);
-    int fd = -1, folder = -1;
+    struct buf name = BUF_INIT(LIMIT_PATH_BYTES);
     enum status status = generation_path(path, number, SALVAGED_SUFFIX, &name, why);
     if (status == ST_OK) {
-        fd = open(name.data, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        int fd = open(name.data, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (fd < 0)
             status = fail_set(why, ST_IO, errno, "cannot make the mark '%s'", name.data);
+        else
+            (void)close(fd);
     }
-    if (status == ST_OK) {
-        folder = open(dirname(name.data), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (folder < 0 || fsync(folder) != 0)
-            status = fail_set(why, ST_IO, errno, "cannot sync the folder of the spool '%s'", path);
-    }
-    if (fd >= 0)
-        (void)close(fd);
-    if (folder >= 0)
-        (void)close(folder);
+    if (status == ST_OK)
+        status = file_sync_folder(name.data, why);
     buf_release(&name);
     return status;
 }
 
 void generation_unmark_salvaged(const char *path, unsigned int number)
 {
-    struct buf name = BUF_INIT(PATH_BYTES);
+    struct buf name = BUF_INIT(LIMIT_PATH_BYTES);
     if (generation_is_salvaged(path, number) &&
         generation_path(path, number, SALVAGED_SUFFIX, &name, NULL) == ST_OK)
         (void)unlink(name.data);
@@ -174,7 +171,7 @@ enum status generation_remove(const char *path, unsigned int number, struct fail
 {
     /* The mark last: what is left after a crash in between was gone through. */
     static const char *const suffixes[] = {"-wal", "-shm", "", SALVAGED_SUFFIX};
-    struct buf name = BUF_INIT(PATH_BYTES);
+    struct buf name = BUF_INIT(LIMIT_PATH_BYTES);
     enum status status = ST_OK;
     for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0] && status == ST_OK; i++) {
         status = generation_path(path, number, suffixes[i], &name, why);

@@ -7,12 +7,11 @@
 #define LEAD_GENERATIONS_H
 
 #include "lib/base/buf.h"
+#include "lib/base/limits.h"
 #include "lib/base/status.h"
 
-enum { GENERATIONS_MAX = 64 }; /* side by side; more damage than that needs a person */
-
 struct generations {
-    unsigned int numbers[GENERATIONS_MAX]; /* rising; with more than fit, the highest */
+    unsigned int numbers[LIMIT_GENERATIONS]; /* rising; with more than fit, the highest */
     size_t count;
     uint64_t bytes; /* on the disk: all of it */
     uint64_t ledger_bytes;

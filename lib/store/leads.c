@@ -24,6 +24,8 @@ struct row {
     struct lead_write **leads; /* in order of arrival */
     size_t lead_count;
     const char *partition;
+    const struct span *recipients; /* of its mails */
+    size_t recipient_count;
     size_t used; /* how many of them the last operations stand for */
     struct span key;
     const struct entity *found; /* what the store has; NULL: not there as far as we know */
@@ -37,6 +39,7 @@ struct row {
 struct commit {
     struct store *store;
     const struct lead_rules *rules;
+    const struct routes *routes; /* the same for all of a call; NULL: none */
     struct arena *arena;
     int64_t deadline_ms;
     struct row *rows;
@@ -67,6 +70,23 @@ static void settle_open(struct commit *c, enum status status, const struct fail 
     }
 }
 
+size_t lead_recipients(const struct lead_rules *rules, const struct routes *routes, const struct lead *lead,
+                       const struct span **recipients)
+{
+    const struct route *route = routes ? routes_find(routes, lead) : NULL;
+    *recipients = route ? route->recipients : rules->recipients;
+    return route ? route->recipient_count : rules->recipient_count;
+}
+
+/* Whoever is told of one lead of a row is told of all: their bodies are the same, or their sender says that they are
+ * the same delivery, of which only the first is mailed. */
+static struct row new_row(const struct commit *c, const struct lead *lead, struct span key)
+{
+    struct row row = {.key = key, .partition = lead->partition};
+    row.recipient_count = lead_recipients(c->rules, c->routes, lead, &row.recipients);
+    return row;
+}
+
 /* Puts leads with equal partition and key into one row. count is at most a few hundred. */
 static bool group(struct commit *c, struct lead_write *const *leads, size_t count)
 {
@@ -88,7 +108,7 @@ static bool group(struct commit *c, struct lead_write *const *leads, size_t coun
                 break;
         }
         if (r == c->row_count)
-            c->rows[c->row_count++] = (struct row){.key = keys[i], .partition = lead->partition};
+            c->rows[c->row_count++] = new_row(c, lead, keys[i]);
         row_of[i] = r;
         c->rows[r].lead_count++;
     }
@@ -104,13 +124,14 @@ static bool group(struct commit *c, struct lead_write *const *leads, size_t coun
     return true;
 }
 
-static bool add_mails(struct commit *c, const struct delivery *delivery, bool came_back)
+static bool add_mails(struct commit *c, const struct row *row, const struct delivery *delivery,
+                      bool came_back)
 {
-    for (size_t i = 0; i < c->rules->recipient_count; i++) {
+    for (size_t i = 0; i < row->recipient_count; i++) {
         struct operation *operation = &c->operations[c->operation_count];
         operation->kind = OPERATION_INSERT;
-        if (!row_of_mail(&operation->entity, delivery, c->rules->recipients[i], (unsigned int)i + 1,
-                         came_back, c->arena))
+        if (!row_of_mail(&operation->entity, delivery, row->recipients[i], (unsigned int)i + 1, came_back,
+                         c->arena))
             return false;
         c->operation_count++;
     }
@@ -168,12 +189,17 @@ static bool add_row(struct commit *c, struct row *row)
             needs_mail = true;
         } else if (!insert && is_ours(&found, delivery)) {
             lead->is_repeat = !span_eq(found.first_id, span_of(delivery->id));
-            lead->has_mail = c->rules->recipient_count > 0; /* that attempt wrote it, and nobody was told */
+            lead->has_mail = row->recipient_count > 0; /* that attempt wrote it, and nobody was told */
+            continue;
+        } else if (delivery->origin.len) {
+            lead->is_repeat = true; /* it was read out of a file twice: its sender sent it once */
             continue;
         } else {
             /* Older than what the row knows and perhaps counted before: its mail may be out already, and that of the
              * later delivery is for sure. */
             bool told = delivery->may_be_written && delivery->received_ms <= d.last_ms;
+            /* The sender's name for it says that it is the same one: nobody came back. */
+            told = told || delivery->webhook_id.len > 0;
             needs_mail = !told && distance(delivery->received_ms, d.last_ms) > c->rules->repeat_window_ms;
             if (needs_mail && row->mail_lead != NO_INDEX) {
                 row->used = i;
@@ -195,8 +221,11 @@ static bool add_row(struct commit *c, struct row *row)
     struct operation *operation = &c->operations[c->operation_count++];
     if (insert) {
         operation->kind = OPERATION_INSERT;
-        if (!row_of_lead(&operation->entity, &row->leads[0]->delivery, &d, c->arena))
+        const struct delivery *first = &row->leads[0]->delivery;
+        if (!row_of_lead(&operation->entity, first, &d, c->arena))
             return false;
+        if (changed_by != first) /* it came twice at once */
+            entity_add_text(&operation->entity, COLUMN_LAST_REQUEST_ID, changed_by->request_id);
     } else {
         operation->kind = OPERATION_MERGE;
         if (!row_of_repeat(&operation->entity, changed_by, &d, c->arena))
@@ -204,7 +233,7 @@ static bool add_row(struct commit *c, struct row *row)
         operation->entity.etag = row->found->etag;
     }
     if (row->mail_lead != NO_INDEX && row->leads[row->mail_lead] != row->mailed &&
-        !add_mails(c, &row->leads[row->mail_lead]->delivery, came_back))
+        !add_mails(c, row, &row->leads[row->mail_lead]->delivery, came_back))
         return false;
     row->operation_count = c->operation_count - row->first_operation;
     return true;
@@ -226,7 +255,7 @@ static bool take_rows(struct commit *c, size_t width, struct row **taken, size_t
         if (row->done)
             continue;
         bytes += bytes_of(row);
-        if (c->operation_count + 1 + c->rules->recipient_count > LIMIT_BATCH_OPERATIONS ||
+        if (c->operation_count + 1 + row->recipient_count > LIMIT_BATCH_OPERATIONS ||
             (*taken_count > 0 && bytes > LIMIT_BATCH_BYTES))
             break;
         if (!add_row(c, row))
@@ -336,40 +365,38 @@ static void refuse_member(struct row **taken, size_t count, size_t failed, size_
     settle_row(taken[at], ST_REFUSED, why);
 }
 
-void leads_commit(struct store *store, const struct lead_rules *rules, struct lead_write *const *leads,
-                  size_t count, int64_t deadline_ms, struct arena *arena)
+static void commit_all(struct commit *c, struct lead_write *const *leads, size_t count)
 {
-    struct commit c = {.store = store, .rules = rules, .arena = arena, .deadline_ms = deadline_ms};
     struct row *taken[LIMIT_BATCH_OPERATIONS];
     struct fail why = {0};
     size_t width = LIMIT_BATCH_OPERATIONS;
     unsigned int lost = 0;
     bool maybe_written = false;
 
-    c.operations = arena_array(arena, LIMIT_BATCH_OPERATIONS, sizeof *c.operations);
-    if (!c.operations || !group(&c, leads, count)) {
+    c->operations = arena_array(c->arena, LIMIT_BATCH_OPERATIONS, sizeof *c->operations);
+    if (!c->operations || !group(c, leads, count)) {
         (void)fail_set(&why, ST_NOMEM, 0, "no memory to store leads");
         for (size_t i = 0; i < count; i++)
             settle(leads[i], ST_NOMEM, &why);
         return;
     }
     /* A round settles a row or learns something; the bound only stops what should not be possible. */
-    for (size_t round = 0; round < ROUNDS_MAX + c.row_count; round++) {
+    for (size_t round = 0; round < ROUNDS_MAX + c->row_count; round++) {
         size_t taken_count;
-        if (!take_rows(&c, width, taken, &taken_count)) {
+        if (!take_rows(c, width, taken, &taken_count)) {
             (void)fail_set(&why, ST_NOMEM, 0, "no memory to store leads");
             break;
         }
         if (taken_count == 0)
             return;
         size_t failed = NO_INDEX;
-        enum status status =
-            store_transact(store, TABLE_LEADS, c.operations, c.operation_count, deadline_ms, &failed, &why);
+        enum status status = store_transact(c->store, TABLE_LEADS, c->operations, c->operation_count,
+                                            c->deadline_ms, &failed, &why);
         if (status == ST_OK) {
             rows_committed(taken, taken_count);
             width = LIMIT_BATCH_OPERATIONS;
         } else if (status == ST_EXISTS || status == ST_CHANGED || status == ST_NOT_FOUND) {
-            if (read_again(&c, taken, taken_count, failed, status, &why) != ST_OK)
+            if (read_again(c, taken, taken_count, failed, status, &why) != ST_OK)
                 break;
         } else if (is_member_fault(status)) {
             refuse_member(taken, taken_count, failed, &width, &why);
@@ -377,7 +404,7 @@ void leads_commit(struct store *store, const struct lead_rules *rules, struct le
             /* After a lost connection the next attempt makes a new one, and may find its own work. */
             maybe_written = maybe_written || status == ST_UNKNOWN;
             if ((status != ST_UNKNOWN && status != ST_AGAIN) || why.retry_after_s > 0 ||
-                ++lost == ATTEMPTS_LOST || clock_monotonic_ms() >= deadline_ms)
+                ++lost == ATTEMPTS_LOST || clock_monotonic_ms() >= c->deadline_ms)
                 break;
         }
     }
@@ -385,5 +412,16 @@ void leads_commit(struct store *store, const struct lead_rules *rules, struct le
         (void)fail_set(&why, ST_AGAIN, 0, "a lead's row kept changing while it was being written");
     if (maybe_written)
         why.code = ST_UNKNOWN;
-    settle_open(&c, why.code, &why);
+    settle_open(c, why.code, &why);
+}
+
+void leads_commit(struct store *store, const struct lead_rules *rules, struct lead_write *const *leads,
+                  size_t count, int64_t deadline_ms, struct arena *arena)
+{
+    struct routes *routes = rules->routes ? route_book_hold(rules->routes) : NULL;
+    struct commit c = {
+        .store = store, .rules = rules, .routes = routes, .arena = arena, .deadline_ms = deadline_ms};
+    commit_all(&c, leads, count);
+    if (routes)
+        route_book_let_go(rules->routes, routes);
 }

@@ -15,6 +15,7 @@
 #include "lib/base/clock.h"
 #include "lib/base/crypto.h"
 #include "lib/base/encode.h"
+#include "lib/base/file.h"
 
 /* A line: "A l <key> <check>\n", and before it another line end, so that one
  * that was cut off by a crash spoils no other. */
@@ -29,7 +30,7 @@ enum {
 
 enum status ledger_open(const char *spool_path, int *fd, struct fail *why)
 {
-    struct buf path = BUF_INIT(4096);
+    struct buf path = BUF_INIT(LIMIT_PATH_BYTES);
     buf_addf(&path, "%s.ledger", spool_path);
     enum status status = buf_status(&path, "the ledger's path", why);
     if (status == ST_OK) {
@@ -76,17 +77,47 @@ bool ledger_hold(int fd, int64_t deadline_ms)
     int64_t end = clock_monotonic_ms() + LOCK_WAIT_MS;
     if (deadline_ms < end)
         end = deadline_ms;
-    while (flock(fd, LOCK_SH | LOCK_NB) != 0) {
-        if (clock_monotonic_ms() >= end)
+    return file_lock(fd, LOCK_SH, end);
+}
+
+void ledger_release(int fd)
+{
+    (void)flock(fd, LOCK_UN);
+}
+
+/* Two locks on single bytes, which need not exist.  A turn is the room's; who waits for it stands in the door, so
+ * that who leaves the room cannot be back before.  They belong to the open file and go with it. */
+enum { TURN_ROOM, TURN_DOOR };
+
+static bool lock_byte(int fd, off_t byte, int64_t deadline_ms)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
+    while (fcntl(fd, F_OFD_SETLK, &lock) != 0) {
+        if ((errno != EAGAIN && errno != EACCES && errno != EINTR) || clock_monotonic_ms() >= deadline_ms)
             return false;
         (void)poll(NULL, 0, LOCK_STEP_MS);
     }
     return true;
 }
 
-void ledger_release(int fd)
+static void unlock_byte(int fd, off_t byte)
 {
-    (void)flock(fd, LOCK_UN);
+    struct flock lock = {.l_type = F_UNLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
+    (void)fcntl(fd, F_OFD_SETLK, &lock);
+}
+
+bool ledger_take_turn(int fd, int64_t deadline_ms)
+{
+    if (!lock_byte(fd, TURN_DOOR, deadline_ms))
+        return false;
+    bool taken = lock_byte(fd, TURN_ROOM, deadline_ms);
+    unlock_byte(fd, TURN_DOOR);
+    return taken;
+}
+
+void ledger_end_turn(int fd)
+{
+    unlock_byte(fd, TURN_ROOM);
 }
 
 static enum status append(int fd, struct span lines, struct fail *why)

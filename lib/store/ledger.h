@@ -39,6 +39,11 @@ bool ledger_is_gone(int fd);
 bool ledger_hold(int fd, int64_t deadline_ms);
 void ledger_release(int fd);
 
+/* A turn at the spool's rows, which only one open ledger has at a time; another lock than the one above.  Whoever
+ * waits comes before whoever has just had it.  false: not to be had in time. */
+bool ledger_take_turn(int fd, int64_t deadline_ms);
+void ledger_end_turn(int fd);
+
 /* Notes an event of every key (each of LEDGER_KEY_TEXT bytes) and syncs the file.
  * Nothing else may be acknowledged when this fails. */
 MUST_CHECK enum status ledger_note(int fd, enum ledger_event event, enum ledger_kind kind,

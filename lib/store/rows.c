@@ -25,24 +25,6 @@ static const char *const ALARM_STATE_NAMES[] = {
     [ALARM_STATE_SETTLED] = "settled",
 };
 
-/* A short text made of parts, in the arena; blank without memory. */
-static struct span join(struct arena *arena, const struct span *parts, size_t count)
-{
-    size_t len = 0;
-    for (size_t i = 0; i < count; i++)
-        len += parts[i].len;
-    char *text = arena_alloc(arena, len + 1);
-    if (!text)
-        return (struct span){0};
-    char *at = text;
-    for (size_t i = 0; i < count; i++) {
-        if (parts[i].len)
-            memcpy(at, parts[i].ptr, parts[i].len);
-        at += parts[i].len;
-    }
-    return (struct span){text, len};
-}
-
 enum status delivery_id_given(struct span given, char digits[LEAD_DELIVERY_TEXT + 1], struct fail *why)
 {
     bool good = given.len >= DELIVERY_ID_MIN && given.len <= LEAD_DELIVERY_TEXT;
@@ -61,28 +43,28 @@ enum status delivery_id_given(struct span given, char digits[LEAD_DELIVERY_TEXT 
 struct span row_key_of_lead(const struct lead *lead, struct arena *arena)
 {
     const struct span parts[] = {span_of(lead->contact), SPAN_LIT("-"), span_of(lead->content)};
-    return join(arena, parts, 3);
+    return arena_join(arena, parts, 3);
+}
+
+bool is_lead_key(struct span row_key)
+{
+    return row_key.len == LEAD_ROW_KEY_TEXT && span_find(row_key, '-') == LEAD_HASH_TEXT;
 }
 
 struct span mail_prefix_of_lead(struct span lead_row_key, struct arena *arena)
 {
     const struct span parts[] = {SPAN_LIT(MAIL_KEY_FIRST), lead_row_key, SPAN_LIT("-")};
-    return join(arena, parts, 3);
+    return arena_join(arena, parts, 3);
 }
 
 struct span key_after_prefix(struct span prefix, struct arena *arena)
 {
-    struct span end = join(arena, &prefix, 1);
-    if (end.len) {
-        /* Our prefixes end in '-' or another ASCII character below '~'. */
-        char *last = arena_alloc(arena, end.len + 1);
-        if (!last)
-            return (struct span){0};
-        memcpy(last, end.ptr, end.len);
-        last[end.len - 1]++;
-        end.ptr = last;
-    }
-    return end;
+    if (prefix.len == 0)
+        return span_empty();
+    /* Our prefixes end in '-' or another ASCII character below '~'. */
+    const char last = (char)(prefix.ptr[prefix.len - 1] + 1);
+    const struct span parts[] = {span_cut(prefix, 0, prefix.len - 1), {&last, 1}};
+    return arena_join(arena, parts, 2);
 }
 
 static void add_deliveries(struct entity *row, const struct deliveries *d)
@@ -146,6 +128,9 @@ bool row_of_lead(struct entity *row, const struct delivery *delivery, const stru
     entity_add_bool(row, "PersonalDataWithheld", lead->withheld);
     entity_add_text(row, "Campaign", lead->campaign);
     entity_add_text(row, "KeyName", delivery->key_name);
+    entity_add_text(row, COLUMN_WEBHOOK_ID, delivery->webhook_id);
+    entity_add_text(row, COLUMN_REQUEST_ID, delivery->request_id);
+    entity_add_text(row, COLUMN_ORIGIN, delivery->origin);
     return entity_add_long_text(row, "Payload", lead->payload, arena);
 }
 
@@ -156,6 +141,7 @@ bool row_of_repeat(struct entity *row, const struct delivery *delivery, const st
     if (!key.len || !entity_init(row, span_of(delivery->lead->partition), key, arena))
         return false;
     add_deliveries(row, deliveries);
+    entity_add_text(row, COLUMN_LAST_REQUEST_ID, delivery->request_id);
     return true;
 }
 
@@ -221,20 +207,20 @@ bool row_of_mail(struct entity *row, const struct delivery *delivery, struct spa
                  unsigned int number, bool came_back, struct arena *arena)
 {
     char digits[12];
-    struct span digits_copy;
     (void)snprintf(digits, sizeof digits, "%u", number);
     struct span lead_key = row_key_of_lead(delivery->lead, arena);
-    if (!lead_key.len || !arena_copy(arena, span_of(digits), &digits_copy))
+    if (!lead_key.len)
         return false;
     const struct span parts[] = {SPAN_LIT(MAIL_KEY_FIRST), lead_key,      SPAN_LIT("-"),
-                                 span_of(delivery->id),    SPAN_LIT("-"), digits_copy};
-    struct span key = join(arena, parts, sizeof parts / sizeof parts[0]);
+                                 span_of(delivery->id),    SPAN_LIT("-"), span_of(digits)};
+    struct span key = arena_join(arena, parts, sizeof parts / sizeof parts[0]);
     if (!key.len || !entity_init(row, span_of(delivery->lead->partition), key, arena))
         return false;
     entity_add_text(row, "Recipient", recipient);
     entity_add_text(row, "State", span_of(STATE_NAMES[MAIL_STATE_WAITING]));
     entity_add_bool(row, "CameBack", came_back);
     entity_add_time(row, COLUMN_RECEIVED_TIME, delivery->received_ms);
+    entity_add_text(row, COLUMN_REQUEST_ID, delivery->request_id);
     return true;
 }
 
@@ -254,6 +240,25 @@ bool row_of_mail_state(struct entity *row, const struct entity *old, const struc
     return message.len == 0 || entity_add_long_text(row, "Message", message, arena);
 }
 
+/* It goes into logs and a header, and others may write rows as well: blank where it is none. */
+static struct span request_id_of_row(const struct entity *row)
+{
+    struct span id = entity_text(row, COLUMN_REQUEST_ID);
+    return id.len <= LIMIT_REQUEST_ID_BYTES && span_has_only(id, "-") ? id : span_empty();
+}
+
+struct query mails_query(struct span partition_key, const char *select, size_t limit)
+{
+    return (struct query){
+        .table = TABLE_LEADS,
+        .partition_key = partition_key,
+        .from = SPAN_LIT(MAIL_KEY_FIRST),
+        .to = SPAN_LIT(MAIL_KEY_END),
+        .select = select,
+        .limit = limit,
+    };
+}
+
 enum status mail_of_row(const struct entity *row, struct mail_row *mail, struct fail *why)
 {
     const size_t lead_key_len = LEAD_ROW_KEY_TEXT;
@@ -268,6 +273,7 @@ enum status mail_of_row(const struct entity *row, struct mail_row *mail, struct 
         .recipient_number = span_from(rest, lead_key_len + LEAD_DELIVERY_TEXT + 2),
         .delivery_id = span_cut(rest, lead_key_len + 1, LEAD_DELIVERY_TEXT),
         .lead_row_key = span_cut(rest, 0, lead_key_len),
+        .request_id = request_id_of_row(row),
         .came_back = entity_number(row, "CameBack", 0) != 0,
         .received_ms = entity_number(row, COLUMN_RECEIVED_TIME, row->timestamp_ms),
         .owner = entity_text(row, "Owner"),
@@ -289,13 +295,10 @@ enum status mail_of_row(const struct entity *row, struct mail_row *mail, struct 
 struct span row_key_of_time(int64_t received_ms, const char *id, struct arena *arena)
 {
     char time[24];
-    struct span time_copy;
     /* Thirteen digits of milliseconds: keys sort by time until the year 2286. */
     (void)snprintf(time, sizeof time, "%013lld-", (long long)received_ms);
-    if (!arena_copy(arena, span_of(time), &time_copy))
-        return span_empty();
-    const struct span parts[] = {time_copy, span_of(id)};
-    return join(arena, parts, 2);
+    const struct span parts[] = {span_of(time), span_of(id)};
+    return arena_join(arena, parts, 2);
 }
 
 /* Over everything the row says so far.  false: no memory. */
@@ -359,6 +362,8 @@ enum status spooled_of_row(const struct entity *row, struct lead *lead, struct d
         .lead = lead,
         .received_ms = entity_number(row, COLUMN_RECEIVED_TIME, 0),
         .key_name = entity_text(row, "KeyName"),
+        .webhook_id = entity_text(row, COLUMN_WEBHOOK_ID),
+        .request_id = request_id_of_row(row),
         .may_be_written = entity_number(row, "MayBeWritten", 0) != 0,
     };
     copy_text(delivery->id, sizeof delivery->id, entity_text(row, COLUMN_DELIVERY_ID));
@@ -408,6 +413,8 @@ bool row_of_quarantined(struct entity *row, const struct quarantined *item, stru
     entity_add_text(row, COLUMN_DELIVERY_ID, span_of(item->id));
     entity_add_time(row, COLUMN_RECEIVED_TIME, item->received_ms);
     entity_add_text(row, "KeyName", item->key_name);
+    entity_add_text(row, COLUMN_WEBHOOK_ID, item->webhook_id);
+    entity_add_text(row, COLUMN_REQUEST_ID, item->request_id);
     entity_add_text(row, "ContentType", item->content_type);
     entity_add_text(row, "Reason", item->reason);
     entity_add_int(row, "BodyBytes", (int32_t)item->body.len);
@@ -426,6 +433,8 @@ enum status quarantined_of_row(const struct entity *row, struct quarantined *ite
     *item = (struct quarantined){
         .received_ms = entity_number(row, COLUMN_RECEIVED_TIME, row->timestamp_ms),
         .key_name = entity_text(row, "KeyName"),
+        .webhook_id = entity_text(row, COLUMN_WEBHOOK_ID),
+        .request_id = request_id_of_row(row),
         .content_type = entity_text(row, "ContentType"),
         .reason = entity_text(row, "Reason"),
     };
@@ -444,7 +453,7 @@ struct span quota_prefix_of_day(int64_t day, struct arena *arena)
     char date[CLOCK_TEXT_BYTES];
     clock_iso_time(day * CLOCK_DAY_MS, date);
     const struct span parts[] = {SPAN_LIT(QUOTA_KEY_FIRST), span_cut(span_of(date), 0, 10), SPAN_LIT("-")};
-    return join(arena, parts, 3);
+    return arena_join(arena, parts, 3);
 }
 
 /* Appends a name so that it may be part of a key, and different names stay different. */
@@ -452,8 +461,7 @@ static void add_key_part(struct buf *key, struct span name)
 {
     for (size_t i = 0; i < name.len; i++) {
         char c = name.ptr[i];
-        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
-                     c == '_' || c == '-';
+        bool plain = char_is_alnum(c) || c == '.' || c == '_' || c == '-';
         if (plain)
             buf_add_char(key, c);
         else
@@ -480,6 +488,26 @@ int32_t quota_used(const struct entity *row)
     return (int32_t)entity_number(row, "Used", 0);
 }
 
+int32_t quarantined_kib(size_t body_bytes)
+{
+    size_t encoded = (body_bytes + 2) / 3 * 4;
+    return 1 + (int32_t)((encoded + 1023) / 1024);
+}
+
+bool row_of_total(struct entity *row, int32_t used_kib, struct arena *arena)
+{
+    if (!entity_init(row, SPAN_LIT(QUARANTINE_PARTITION), SPAN_LIT(QUARANTINE_TOTAL_KEY), arena))
+        return false;
+    entity_add_int(row, "UsedKiB", used_kib);
+    return true;
+}
+
+int32_t total_used_kib(const struct entity *row)
+{
+    int64_t used = entity_number(row, "UsedKiB", 0);
+    return used < 0 ? 0 : used > INT32_MAX ? INT32_MAX : (int32_t)used; /* people may edit rows */
+}
+
 struct span alarm_day(int64_t wall_ms, struct arena *arena)
 {
     char time[CLOCK_TEXT_BYTES];
@@ -503,10 +531,11 @@ static void add_alarm_state(struct entity *row, const struct alarm_row *alarm)
 bool row_of_alarm(struct entity *row, const struct alarm_row *alarm, struct arena *arena)
 {
     const struct span parts[] = {alarm->day, SPAN_LIT("-"), alarm->event};
-    struct span key = join(arena, parts, 3);
+    struct span key = arena_join(arena, parts, 3);
     if (!key.len || !entity_init(row, SPAN_LIT(ALARMS_PARTITION), key, arena))
         return false;
     entity_add_text(row, "Event", alarm->event);
+    entity_add_text(row, "Title", alarm->title);
     entity_add_text(row, "Text", alarm->text);
     entity_add_text(row, "Host", alarm->host);
     entity_add_time(row, COLUMN_RECEIVED_TIME, alarm->received_ms);
@@ -555,6 +584,7 @@ enum status alarm_of_row(const struct entity *row, struct alarm_row *alarm, stru
     *alarm = (struct alarm_row){
         .day = span_cut(row->row_key, 0, ALARM_DAY_TEXT),
         .event = span_from(row->row_key, ALARM_DAY_TEXT + 1),
+        .title = entity_text(row, "Title"),
         .text = entity_text(row, "Text"),
         .host = entity_text(row, "Host"),
         .received_ms = entity_number(row, COLUMN_RECEIVED_TIME, row->timestamp_ms),
@@ -582,7 +612,10 @@ bool row_of_offer(struct entity *row, const struct offer *offer, struct arena *a
     entity_add_text(row, "Title", offer->title);
     if (offer->first_ms)
         entity_add_time(row, "FirstLeadTime", offer->first_ms);
-    entity_add_time(row, "LastLeadTime", offer->last_ms);
+    if (offer->last_ms)
+        entity_add_time(row, "LastLeadTime", offer->last_ms);
+    if (offer->active_ms)
+        entity_add_time(row, OFFER_ACTIVE_TIME, offer->active_ms);
     return true;
 }
 
@@ -593,5 +626,6 @@ struct offer offer_of_row(const struct entity *row)
         .title = entity_text(row, "Title"),
         .first_ms = entity_number(row, "FirstLeadTime", 0),
         .last_ms = entity_number(row, "LastLeadTime", 0),
+        .active_ms = entity_number(row, OFFER_ACTIVE_TIME, 0),
     };
 }

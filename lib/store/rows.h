@@ -17,6 +17,12 @@
 #define COLUMN_RECEIVED_TIME      "ReceivedTime"
 #define COLUMN_LAST_RECEIVED_TIME "LastReceivedTime"
 #define COLUMN_NOTIFIED_TIME      "NotifiedTime"
+#define COLUMN_WEBHOOK_ID         "WebhookId"
+#define COLUMN_REQUEST_ID         "RequestId"
+#define COLUMN_LAST_REQUEST_ID    "LastRequestId"
+/* Of a lead that no sender has delivered: where it is from instead. */
+#define COLUMN_ORIGIN "Origin"
+#define ORIGIN_IMPORT "import" /* the export of Partner Center */
 /* What a repeat has to know of the row it repeats, as a select list. */
 #define COLUMNS_OF_REPEAT                                                                                    \
     "PartitionKey,RowKey,Timestamp,Deliveries,DeliveryId,LastDeliveryId,ReceivedTime,LastReceivedTime"
@@ -34,7 +40,10 @@ struct delivery {
             1]; /* DeliveryId: 128 random bits, the public name in replies, logs and mail */
     int64_t received_ms;
     struct span key_name;
-    bool may_be_written; /* an earlier attempt of this delivery got no answer from the store */
+    struct span webhook_id; /* the sender's name for it, verified; blank: it has none */
+    struct span request_id; /* the web server's name for the request, as in its log; blank: not known */
+    struct span origin;     /* ORIGIN_IMPORT; blank: its sender */
+    bool may_be_written;    /* an earlier attempt of this delivery got no answer from the store */
 };
 
 /* An id as a person may give it: the first DELIVERY_ID_MIN digits or more.
@@ -65,6 +74,11 @@ void lead_of_row(const struct entity *row, struct lead *lead);
 
 /* "<contact>-<content>" of a lead; the arena's. Blank: no memory. */
 struct span row_key_of_lead(const struct lead *lead, struct arena *arena);
+/* Whether a key has the form of a lead's.  RowKeys of leads: LEAD_KEY_FIRST <= key <
+ * LEAD_KEY_END; what others have put into the table may lie there too. */
+bool is_lead_key(struct span row_key);
+#define LEAD_KEY_FIRST "0"
+#define LEAD_KEY_END   "~"
 
 /* A mail still to send. */
 enum mail_state {
@@ -79,6 +93,7 @@ struct mail_row {
     struct span recipient_number;
     struct span delivery_id;
     struct span lead_row_key;
+    struct span request_id; /* of the delivery it tells of; blank: not known */
     bool came_back;
     int64_t received_ms; /* of the delivery it tells of */
     enum mail_state state;
@@ -92,6 +107,9 @@ struct mail_row {
 /* RowKeys of mails: MAIL_KEY_FIRST <= key < MAIL_KEY_END. */
 #define MAIL_KEY_FIRST "~mail-"
 #define MAIL_KEY_END   "~mail."
+
+/* The query for all mails of an offer; limit: rows per page. */
+struct query mails_query(struct span partition_key, const char *select, size_t limit);
 
 /* One mail to recipient number `number` about this delivery. */
 MUST_CHECK bool row_of_mail(struct entity *row, const struct delivery *delivery, struct span recipient,
@@ -114,6 +132,8 @@ struct quarantined {
     char id[LEAD_DELIVERY_TEXT + 1];
     int64_t received_ms;
     struct span key_name;
+    struct span webhook_id; /* these two as of a delivery */
+    struct span request_id;
     struct span content_type;
     struct span reason; /* from a struct fail: no personal data */
     struct span body;
@@ -128,7 +148,7 @@ MUST_CHECK enum status quarantined_body(const struct entity *row, struct buf *bo
 
 /* RowKeys of items: QUARANTINE_KEY_FIRST <= key < QUARANTINE_KEY_END, in order of
  * time.  Behind them lie counters: how many a key has put there in a day (UTC,
- * days since 1970). */
+ * days since 1970), and how much room all items take. */
 #define QUARANTINE_KEY_FIRST "0"
 #define QUARANTINE_KEY_END   "~"
 #define QUOTA_KEY_FIRST      "~quota-"
@@ -139,6 +159,13 @@ struct span quota_prefix_of_day(int64_t day, struct arena *arena);
 MUST_CHECK bool row_of_quota(struct entity *row, struct span key_name, int64_t day, int32_t used,
                              struct arena *arena);
 int32_t quota_used(const struct entity *row);
+
+/* What an item's row takes, in KiB and rounded up: the body in base64, as sqlite keeps it, and 1 KiB for the rest. */
+int32_t quarantined_kib(size_t body_bytes);
+/* "~total": the KiB of all items. */
+#define QUARANTINE_TOTAL_KEY "~total"
+MUST_CHECK bool row_of_total(struct entity *row, int32_t used_kib, struct arena *arena);
+int32_t total_used_kib(const struct entity *row);
 
 /* A lead in the spool: its row with the keys of the spool, and what the drain
  * has to know.  Rows sort by receipt. */
@@ -172,6 +199,7 @@ MUST_CHECK bool row_of_lost(struct entity *row, struct span key, bool is_lead, s
 
 /* Alarms: one row per event and day, "<YYYY-MM-DD>-<event>".  lib/store/alarms.h raises them. */
 #define ALARMS_PARTITION "alarms"
+#define ALARM_KEY_END    "~" /* behind all of them; there the troubles lie (lib/store/troubles.h) */
 
 enum alarm_state {
     ALARM_STATE_WAITING,
@@ -183,6 +211,7 @@ enum alarm_state {
 struct alarm_row {
     struct span day;   /* UTC, of the store's clock */
     struct span event; /* a word of lower-case letters, digits and '-' */
+    struct span title; /* what and since when, in a line; blank: what alarm_words says of the event */
     struct span text;  /* what happened */
     struct span host;  /* where */
     int64_t received_ms;
@@ -211,9 +240,12 @@ struct span alarm_day(int64_t wall_ms, struct arena *arena);
 struct offer {
     struct span partition;
     struct span title;
-    int64_t first_ms;
-    int64_t last_ms;
+    int64_t first_ms;  /* when a customer's lead came first */
+    int64_t last_ms;   /* and last; 0: none has */
+    int64_t active_ms; /* when something was last written there that a mailer or reader has to find */
 };
+#define OFFER_ACTIVE_TIME "ActiveTime"
+/* A time that is 0 is left out, and so is a blank title. */
 MUST_CHECK bool row_of_offer(struct entity *row, const struct offer *offer, struct arena *arena);
 struct offer offer_of_row(const struct entity *row);
 

@@ -30,8 +30,8 @@ struct work {
     struct store *current;
     unsigned int generation; /* of current */
     struct generations found;
-    struct store *older[GENERATIONS_MAX]; /* of found; opened when first asked for a row */
-    bool is_hopeless[GENERATIONS_MAX];    /* damaged as a whole */
+    struct store *older[LIMIT_GENERATIONS]; /* of found; opened when first asked for a row */
+    bool is_hopeless[LIMIT_GENERATIONS];    /* damaged as a whole */
     struct ledger_rows ledger;
     bool is_last_try;
     struct salvage *result;
@@ -380,8 +380,9 @@ static bool is_settled(void *context)
 {
     const struct work *w = context;
     uint64_t rows;
+    int64_t oldest_ms;
     return spool_is_current(w->spool, w->current, w->generation) &&
-           spool_count(w->current, &rows, NULL) == ST_OK && rows == 0;
+           spool_count(w->current, &rows, &oldest_ms, NULL) == ST_OK && rows == 0;
 }
 
 /* Nothing is left to be had of them, and they hold personal data and room. */

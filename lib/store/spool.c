@@ -1,7 +1,6 @@
 #include "lib/store/spool.h"
 
 /* System */
-#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,7 +52,7 @@ bool spool_is_current(const struct spool *spool, struct store *current, unsigned
 enum status spool_open_generation(const struct spool *s, unsigned int generation, struct store **store,
                                   struct fail *why)
 {
-    struct buf name = BUF_INIT(4096);
+    struct buf name = BUF_INIT(LIMIT_PATH_BYTES);
     struct store *opened = NULL;
     enum status status = generation_path(s->path, generation, "", &name, why);
     if (status == ST_OK)
@@ -80,11 +79,11 @@ static enum status begin_generation(const struct spool *s, unsigned int generati
     struct generations found;
     char text[LIMIT_ALARM_TEXT_BYTES];
     enum status status = generations_find(s->path, &found, why);
-    if (status == ST_OK && found.count == GENERATIONS_MAX)
+    if (status == ST_OK && found.count == LIMIT_GENERATIONS)
         return fail_set(
             why, ST_IO, 0,
             "the spool was damaged %d times: look at the disk, then move the old generations away",
-            GENERATIONS_MAX);
+            LIMIT_GENERATIONS);
     if (status == ST_OK)
         status = spool_open_generation(s, generation, &store, why);
     if (status != ST_OK)
@@ -95,7 +94,9 @@ static enum status begin_generation(const struct spool *s, unsigned int generati
         "read of the old one is copied. Look at the disk and at the system's log.",
         generation - 1, s->path, generation);
     /* The one who began it matters, not whether it could be told: the log has it too. */
-    status = alarm_raise(store, ALARM_SPOOL_DAMAGED, text, clock_monotonic_ms() + WAIT_SQLITE_BUSY_MS, NULL);
+    enum status told =
+        alarm_raise(store, ALARM_SPOOL_DAMAGED, text, clock_monotonic_ms() + WAIT_SQLITE_BUSY_MS, NULL);
+    (void)told;
     store_close(store);
     return ST_OK;
 }
@@ -289,7 +290,9 @@ static enum status insert_rows(struct spool *s, struct put *p, int64_t deadline_
 
 static enum status insert_quarantined(struct spool *s, struct put *p, int64_t deadline_ms, struct fail *why)
 {
-    enum status status = quarantine_put(s->store, p->item, p->per_day, deadline_ms, why);
+    /* spool_max_bytes bounds them all. */
+    const struct quarantine_quota quota = {.per_day = p->per_day};
+    enum status status = quarantine_put(s->store, p->item, &quota, deadline_ms, why);
     /* In this module that word means something else. */
     return status == ST_CHANGED ? fail_set(why, ST_AGAIN, 0, "too much goes into quarantine at once")
                                 : status;
@@ -354,16 +357,17 @@ static void settle(struct lead_write *lead, enum status status, const struct fai
         lead->why = *why;
 }
 
-/* Leaves out the lead that no store could take. */
-static void refuse(struct lead_write **leads, struct put *p, struct operation *operations, struct fail *why)
+/* Leaves out the lead that no store could take.  Gives how many are left. */
+static size_t refuse(struct lead_write **leads, struct operation *operations, size_t count, size_t at,
+                     struct fail *why)
 {
-    size_t at = p->failed;
     fail_prefix(why, "a store would refuse this lead");
     why->code = ST_REFUSED;
     settle(leads[at], ST_REFUSED, why);
-    p->count--;
-    memmove(leads + at, leads + at + 1, (p->count - at) * sizeof(struct lead_write *));
-    memmove(operations + at, operations + at + 1, (p->count - at) * sizeof operations[0]);
+    count--;
+    memmove(leads + at, leads + at + 1, (count - at) * sizeof(struct lead_write *));
+    memmove(operations + at, operations + at + 1, (count - at) * sizeof operations[0]);
+    return count;
 }
 
 void spool_put_leads(struct spool *spool, struct lead_write *const *leads, size_t count, int64_t deadline_ms)
@@ -374,27 +378,30 @@ void spool_put_leads(struct spool *spool, struct lead_write *const *leads, size_
     struct put p = {.operations = operations};
     struct fail why;
     enum status status = ST_OK;
-    for (size_t i = 0; i < count && i < LIMIT_BATCH_OPERATIONS; i++) {
+    if (count > LIMIT_BATCH_OPERATIONS)
+        count = LIMIT_BATCH_OPERATIONS;
+    for (size_t i = 0; i < count; i++) {
         struct delivery *delivery = &leads[i]->delivery;
-        left[p.count] = leads[i];
+        left[i] = leads[i];
         delivery->may_be_written = leads[i]->status == ST_UNKNOWN;
-        operations[p.count].kind = OPERATION_INSERT;
-        if (row_of_spooled(&operations[p.count++].entity, delivery, &arena))
-            p.demand.bytes += bytes_of(&operations[p.count - 1].entity);
+        operations[i].kind = OPERATION_INSERT;
+        if (row_of_spooled(&operations[i].entity, delivery, &arena))
+            p.demand.bytes += bytes_of(&operations[i].entity);
         else
             status = fail_set(&why, ST_NOMEM, 0, "no memory to spool leads");
     }
-    p.demand.rows = p.count;
-    while (status == ST_OK && p.count > 0) {
+    p.demand.rows = count;
+    while (status == ST_OK && count > 0) {
+        p.count = count;
         status = put(spool, &p, deadline_ms, &why);
-        if ((status != ST_INVALID && status != ST_TOO_LARGE) || p.failed >= p.count)
+        if ((status != ST_INVALID && status != ST_TOO_LARGE) || p.failed >= count)
             break;
-        refuse(left, &p, operations, &why);
+        count = refuse(left, operations, count, p.failed, &why);
         status = ST_OK;
     }
     if (status != ST_OK)
         fail_prefix(&why, "spool");
-    for (size_t i = 0; i < p.count; i++)
+    for (size_t i = 0; i < count; i++)
         settle(left[i], status, &why);
     arena_release(&arena);
 }
@@ -522,20 +529,10 @@ enum status spool_remove(struct spool *spool, struct store *current, enum table_
     return status;
 }
 
-enum status spool_count(struct store *current, uint64_t *rows, struct fail *why)
+enum status spool_waiting(struct store *current, uint64_t *leads, struct arena *arena, struct span *oldest,
+                          struct fail *why)
 {
-    struct arena arena = ARENA_INIT(LIMIT_SECRET_FILE_BYTES);
-    uint64_t leads = 0, quarantined = 0;
-    struct span first;
-    enum status status =
-        sqlite_store_tally(current, TABLE_LEADS, SPAN_LIT(SPOOL_PARTITION), &arena, &leads, &first, why);
-    if (status == ST_OK)
-        status = sqlite_store_tally(current, TABLE_OPS, SPAN_LIT(QUARANTINE_PARTITION), &arena, &quarantined,
-                                    &first, why);
-    if (status == ST_OK)
-        *rows = leads + quarantined;
-    arena_release(&arena);
-    return status;
+    return sqlite_store_tally(current, TABLE_LEADS, SPAN_LIT(SPOOL_PARTITION), arena, leads, oldest, why);
 }
 
 uint64_t spool_bytes(const struct spool *spool)
@@ -561,9 +558,26 @@ static enum status tally(struct store *store, enum table_id table, const char *p
     return ST_OK;
 }
 
+enum status spool_count(struct store *current, uint64_t *rows, int64_t *oldest_ms, struct fail *why)
+{
+    struct arena arena = ARENA_INIT(LIMIT_SECRET_FILE_BYTES);
+    uint64_t count = 0;
+    int64_t ms = 0;
+    enum status status = tally(current, TABLE_LEADS, SPOOL_PARTITION, &arena, &count, &ms, why);
+    if (status == ST_OK)
+        status = tally(current, TABLE_OPS, QUARANTINE_PARTITION, &arena, &count, &ms, why);
+    if (status == ST_OK) {
+        *rows = count;
+        *oldest_ms = ms;
+    }
+    arena_release(&arena);
+    return status;
+}
+
 enum status spool_inspect(const char *path, struct spool_state *state, struct fail *why)
 {
     struct arena arena = ARENA_INIT(LIMIT_REQUEST_ARENA);
+    /* NOLINTNEXTLINE(performance-no-int-to-ptr): it is const for us as well; the spool that owns its path frees it */
     struct spool s = {.path = (char *)(uintptr_t)path, .max_bytes = UINT32_MAX, .ledger = -1};
     struct spool_state result = {0};
     struct store *store = NULL;
@@ -612,6 +626,28 @@ static enum status look(struct spool *s, void *context, int64_t deadline_ms, str
     (void)deadline_ms;
     (void)why;
     return ST_OK;
+}
+
+/* Should somebody have removed the ledger, everybody goes on with the new one. */
+static bool has_ledger(struct spool *s, int64_t deadline_ms)
+{
+    if (s->ledger >= 0 && !ledger_is_gone(s->ledger))
+        return true;
+    if (!spool_lock(s, deadline_ms))
+        return false;
+    enum status status = spool_work(s, look, NULL, deadline_ms, NULL);
+    spool_unlock(s);
+    return status == ST_OK;
+}
+
+bool spool_take_rows(struct spool *spool, int64_t deadline_ms)
+{
+    return has_ledger(spool, deadline_ms) && ledger_take_turn(spool->ledger, deadline_ms);
+}
+
+void spool_give_rows_back(struct spool *spool)
+{
+    ledger_end_turn(spool->ledger);
 }
 
 enum status spool_open(const struct spool_options *options, struct spool **spool, struct fail *why)

@@ -77,6 +77,12 @@ bool breaker_worked(struct spool *spool);
 
 /* --- reading: the drain's side, one process at a time (the relay) -------------------------------------------- */
 
+/* Rows of the spool are in one hand at a time, from being read to being removed, copied or not: in the drain's, or
+ * in that of who erases a person.  Whoever waits comes before whoever has just had them.  Kept until given back or
+ * the process ends.  false: not to be had until the deadline. */
+MUST_CHECK bool spool_take_rows(struct spool *spool, int64_t deadline_ms);
+void spool_give_rows_back(struct spool *spool);
+
 /* The current generation as a connection of the caller's own.  *generation is its number. */
 MUST_CHECK enum status spool_open_current(struct spool *spool, struct store **store, unsigned int *generation,
                                           struct fail *why);
@@ -90,8 +96,13 @@ MUST_CHECK enum status spool_leave_generation(struct spool *spool, unsigned int 
 /* Bytes on the disk: all generations, logs and the ledger. */
 uint64_t spool_bytes(const struct spool *spool);
 
-/* How many rows wait in it: leads and quarantined payloads. */
-MUST_CHECK enum status spool_count(struct store *current, uint64_t *rows, struct fail *why);
+/* How many rows wait in it, leads and quarantined payloads, and when the oldest was received; 0: none waits. */
+MUST_CHECK enum status spool_count(struct store *current, uint64_t *rows, int64_t *oldest_ms,
+                                   struct fail *why);
+/* How many leads wait in it, and the key of the oldest, which begins with the milliseconds of its receipt; blank: none
+ * waits. */
+MUST_CHECK enum status spool_waiting(struct store *current, uint64_t *leads, struct arena *arena,
+                                     struct span *oldest, struct fail *why);
 
 /* A quarantined payload with its body, which is added to the buffer.  ST_DAMAGED: the row is not what was written. */
 MUST_CHECK enum status spool_read_quarantined(const struct entity *row, struct quarantined *item,

@@ -58,15 +58,14 @@ enum status store_turn_page(struct query *query, const struct page *page, struct
     return ST_OK;
 }
 
-enum status store_each(struct store *store, struct query *query, int64_t page_wait_ms,
-                       enum status (*visit)(void *context, struct entity *row, struct fail *why),
-                       void *context, struct fail *why)
+enum status store_walk(struct store *store, struct query *query, int64_t page_wait_ms, store_ask_page *ask,
+                       store_visit *visit, void *context, struct fail *why)
 {
     struct arena arena = ARENA_INIT(LIMIT_COMMIT_ARENA);
     enum status status = ST_OK;
     for (bool more = true; status == ST_OK && more;) {
         struct page page;
-        status = store_query(store, query, clock_monotonic_ms() + page_wait_ms, &arena, &page, why);
+        status = ask(store, query, page_wait_ms, &arena, &page, why);
         for (size_t i = 0; status == ST_OK && i < page.count; i++)
             status = visit(context, &page.rows[i], why);
         if (status == ST_OK)
@@ -75,6 +74,18 @@ enum status store_each(struct store *store, struct query *query, int64_t page_wa
     query->next = span_empty();
     arena_release(&arena);
     return status;
+}
+
+static enum status ask_once(struct store *store, const struct query *query, int64_t wait_ms,
+                            struct arena *arena, struct page *page, struct fail *why)
+{
+    return store_query(store, query, clock_monotonic_ms() + wait_ms, arena, page, why);
+}
+
+enum status store_each(struct store *store, struct query *query, int64_t page_wait_ms, store_visit *visit,
+                       void *context, struct fail *why)
+{
+    return store_walk(store, query, page_wait_ms, ask_once, visit, context, why);
 }
 
 #define PROBE_KEY "probe" /* partition and row */
@@ -107,6 +118,16 @@ enum status store_probe(struct store *store, int64_t deadline_ms, struct fail *w
     if (status == ST_NOT_FOUND) /* for the first time */
         status = try_write(store, TABLE_OPS, OPERATION_INSERT, deadline_ms, why);
     return status == ST_EXISTS ? ST_OK : status; /* another process has just made it */
+}
+
+enum status store_wipe(struct store *store, int64_t deadline_ms, struct fail *why)
+{
+    return store->functions->wipe ? store->functions->wipe(store, deadline_ms, why) : ST_OK;
+}
+
+struct table_ends store_ends(struct store *store)
+{
+    return store->functions->ends ? store->functions->ends(store) : (struct table_ends){0};
 }
 
 int64_t store_now_ms(const struct store *store)

@@ -58,15 +58,25 @@ MUST_CHECK enum status store_turn_page(struct query *query, const struct page *p
 /* Calls visit with every row of the query's range, page by page, each page read
  * within page_wait_ms; the row lives until visit returns.  Ends with the first
  * status of visit that is not ST_OK.  query->next is used for the pages. */
+typedef enum status store_visit(void *context, struct entity *row, struct fail *why);
 MUST_CHECK enum status store_each(struct store *store, struct query *query, int64_t page_wait_ms,
-                                  enum status (*visit)(void *context, struct entity *row, struct fail *why),
-                                  void *context, struct fail *why);
+                                  store_visit *visit, void *context, struct fail *why);
 
 /* Whether a lead could be written durably now: writes a row of its own into the
  * operations table, and makes sure that rows of the leads table may be written. */
 MUST_CHECK enum status store_probe(struct store *store, int64_t deadline_ms, struct fail *why);
 
+/* Sees to it that what was deleted is in no file of this host any more: sqlite's log is emptied.  Nothing to do
+ * where the rows are a service's.  ST_AGAIN: others kept it from that until the deadline. */
+MUST_CHECK enum status store_wipe(struct store *store, int64_t deadline_ms, struct fail *why);
+
+/* What of the way to the store comes to an end of which somebody should know before; all 0 where there is no such. */
+struct table_ends store_ends(struct store *store);
+
 /* The clock that entities' timestamps come from. */
 int64_t store_now_ms(const struct store *store);
+
+/* "3.40.1": the SQLite in use; static. */
+const char *store_sqlite_version(void);
 
 #endif

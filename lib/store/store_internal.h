@@ -14,8 +14,16 @@ struct store_functions {
                             int64_t deadline_ms, struct arena *arena, struct entity **rows, struct fail *why);
     enum status (*query)(struct store *store, const struct query *query, int64_t deadline_ms,
                          struct arena *arena, struct page *page, struct fail *why);
+    enum status (*wipe)(struct store *store, int64_t deadline_ms, struct fail *why); /* NULL: nothing to do */
     int64_t (*now_ms)(const struct store *store);
+    struct table_ends (*ends)(struct store *store); /* NULL: nothing ends */
 };
+
+/* store_each, with a store_query of the caller's own, which is told how long it may wait. */
+typedef enum status store_ask_page(struct store *store, const struct query *query, int64_t wait_ms,
+                                   struct arena *arena, struct page *page, struct fail *why);
+MUST_CHECK enum status store_walk(struct store *store, struct query *query, int64_t page_wait_ms,
+                                  store_ask_page *ask, store_visit *visit, void *context, struct fail *why);
 
 /* --- of the sqlite store only, for the spool ------------------------------------------------------------------ */
 

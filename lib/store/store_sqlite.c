@@ -20,7 +20,6 @@
 /* System */
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,11 +32,12 @@
 
 /* L0 */
 #include "lib/base/clock.h"
+#include "lib/base/file.h"
 
 /* L6 */
 #include "lib/store/store_internal.h"
 
-enum { OPEN_STEP_MS = 5 };
+enum { OPEN_STEP_MS = 5, JSON_KEPT_BYTES = 64 * 1024 };
 
 enum statement {
     SQL_BEGIN,
@@ -69,10 +69,15 @@ static const char *const SQL[SQL_COUNT] = {
         " WHERE kind = ?1 AND partition_key = ?2 AND row_key = ?3 AND (?6 IS NULL OR version = ?6)",
     [SQL_GET] = "SELECT row_key, version, written_ms, properties FROM entity"
                 " WHERE kind = ?1 AND partition_key = ?2 AND row_key = ?3",
-    /* ?3 from, ?4 to or NULL, ?5 since or NULL, ?6 path of the since column, ?7 last row key seen or NULL, ?8 rows */
+    /* ?3 from, ?4 to or NULL, ?5 since or NULL, ?6 path of the since column, ?7 last row key seen or NULL, ?8 rows,
+     * ?9 until or NULL, ?10 written since or NULL, ?11 a text or NULL, ?12 path of the column that begins with it */
     [SQL_QUERY] = "SELECT row_key, version, written_ms, properties FROM entity"
                   " WHERE kind = ?1 AND partition_key = ?2 AND row_key >= ?3 AND (?4 IS NULL OR row_key < ?4)"
-                  " AND (?5 IS NULL OR json_extract(properties, ?6) >= ?5) AND (?7 IS NULL OR row_key > ?7)"
+                  " AND (?5 IS NULL OR json_extract(properties, ?6) >= ?5)"
+                  " AND (?9 IS NULL OR json_extract(properties, ?6) < ?9)"
+                  " AND (?10 IS NULL OR written_ms >= ?10)"
+                  " AND (?11 IS NULL OR substr(json_extract(properties, ?12), 1, length(?11)) = ?11)"
+                  " AND (?7 IS NULL OR row_key > ?7)"
                   " ORDER BY row_key LIMIT ?8",
     [SQL_TALLY] = "SELECT count(*), coalesce(min(row_key), '') FROM entity"
                   " WHERE kind = ?1 AND partition_key = ?2 AND row_key < '~'",
@@ -106,12 +111,15 @@ static const char SCHEMA[] =
     " json_extract(properties, '$.DeliveryId') AS DeliveryId, row_key AS RowKey"
     " FROM entity WHERE kind = 0 AND row_key NOT LIKE '~%';";
 
-/* secure_delete: what is erased is overwritten.  cell_size_check finds damage early. */
+/* secure_delete: what is erased is overwritten.  cell_size_check finds damage early.  Without a journal_size_limit a log
+ * that has grown beside a long reader would stay as long for ever. */
 static const char PRAGMAS[] = "PRAGMA journal_mode = WAL;"
                               "PRAGMA synchronous = FULL;"
                               "PRAGMA secure_delete = ON;"
                               "PRAGMA trusted_schema = OFF;"
-                              "PRAGMA cell_size_check = ON;";
+                              "PRAGMA temp_store = MEMORY;" /* no lead in a file of /tmp */
+                              "PRAGMA cell_size_check = ON;"
+                              "PRAGMA journal_size_limit = " LIMIT_SQLITE_LOG_TEXT ";";
 
 struct sqlite_store {
     struct store base;
@@ -250,6 +258,7 @@ static enum status apply(struct sqlite_store *s, enum table_id table, const stru
         return fail_set(why, ST_BUG, 0, "an operation came without a usable etag");
     if (code == SQLITE_OK)
         code = run(s, statements[operation->kind]);
+    buf_recycle(&s->json, JSON_KEPT_BYTES); /* the statement is bound anew before it runs again */
     if ((code & 0xFF) == SQLITE_CONSTRAINT)
         return fail_set(why, ST_EXISTS, 0, "the row exists already");
     if (code != SQLITE_OK)
@@ -353,7 +362,41 @@ static enum status get_many(struct store *store, enum table_id table, struct spa
     return ST_OK;
 }
 
-static int bind_query(sqlite3_stmt *statement, const struct query *q, const char *since, const char *path)
+/* What the statement has of a query besides its keys; where there is none NULL is bound, which is SQL's NULL. */
+struct conditions {
+    char since[CLOCK_TEXT_BYTES];
+    char until[CLOCK_TEXT_BYTES];
+    char since_path[LIMIT_PROPERTY_NAME + 8];
+    char text_path[LIMIT_PROPERTY_NAME + 8];
+};
+
+static void conditions_of(struct conditions *c, const struct query *q)
+{
+    clock_iso_time(q->since_ms, c->since);
+    clock_iso_time(q->until_ms, c->until);
+    (void)snprintf(c->since_path, sizeof c->since_path, "$.%s", q->since_column ? q->since_column : "");
+    (void)snprintf(c->text_path, sizeof c->text_path, "$.%s", q->text_column ? q->text_column : "");
+}
+
+static int bind_conditions(sqlite3_stmt *statement, const struct query *q, const struct conditions *c)
+{
+    bool is_written = q->since_column && strcmp(q->since_column, "Timestamp") == 0;
+    bool is_since = q->since_column && !is_written;
+    int code = sqlite3_bind_text(statement, 5, is_since ? c->since : NULL, -1, SQLITE_STATIC);
+    if (code == SQLITE_OK)
+        code = sqlite3_bind_text(statement, 6, c->since_path, -1, SQLITE_STATIC);
+    if (code == SQLITE_OK)
+        code = sqlite3_bind_text(statement, 9, is_since && q->until_ms ? c->until : NULL, -1, SQLITE_STATIC);
+    if (code == SQLITE_OK)
+        code = is_written ? sqlite3_bind_int64(statement, 10, q->since_ms) : sqlite3_bind_null(statement, 10);
+    if (code == SQLITE_OK)
+        code = q->text_column ? bind_span(statement, 11, q->text) : sqlite3_bind_null(statement, 11);
+    if (code == SQLITE_OK)
+        code = sqlite3_bind_text(statement, 12, c->text_path, -1, SQLITE_STATIC);
+    return code;
+}
+
+static int bind_query(sqlite3_stmt *statement, const struct query *q, const struct conditions *c)
 {
     int code = sqlite3_bind_int(statement, 1, (int)q->table);
     if (code == SQLITE_OK)
@@ -363,14 +406,10 @@ static int bind_query(sqlite3_stmt *statement, const struct query *q, const char
     if (code == SQLITE_OK)
         code = q->to.len ? bind_span(statement, 4, q->to) : sqlite3_bind_null(statement, 4);
     if (code == SQLITE_OK)
-        code = sqlite3_bind_text(statement, 5, since, -1, SQLITE_STATIC); /* NULL binds SQL's NULL */
-    if (code == SQLITE_OK)
-        code = sqlite3_bind_text(statement, 6, path, -1, SQLITE_STATIC);
-    if (code == SQLITE_OK)
         code = q->next.len ? bind_span(statement, 7, q->next) : sqlite3_bind_null(statement, 7);
     if (code == SQLITE_OK)
         code = sqlite3_bind_int64(statement, 8, (sqlite3_int64)q->limit);
-    return code;
+    return code == SQLITE_OK ? bind_conditions(statement, q, c) : code;
 }
 
 static enum status query(struct store *store, const struct query *q, int64_t deadline_ms, struct arena *arena,
@@ -378,18 +417,14 @@ static enum status query(struct store *store, const struct query *q, int64_t dea
 {
     struct sqlite_store *s = sqlite_of(store);
     sqlite3_stmt *statement = s->statements[SQL_QUERY];
-    char since[CLOCK_TEXT_BYTES];
-    struct buf path = BUF_INIT(LIMIT_PROPERTY_NAME + 8);
+    struct conditions conditions;
     struct page result = {.rows = arena_array(arena, q->limit, sizeof *result.rows)};
     enum status status = ST_OK;
     if (!result.rows)
         return fail_set(why, ST_NOMEM, 0, "no memory for rows");
-    if (q->since_column) {
-        clock_iso_time(q->since_ms, since);
-        buf_addf(&path, "$.%s", q->since_column);
-    }
+    conditions_of(&conditions, q);
     set_wait(s, deadline_ms);
-    int code = bind_query(statement, q, q->since_column ? since : NULL, path.data);
+    int code = bind_query(statement, q, &conditions);
     bool more = true;
     for (size_t bytes = 0; code == SQLITE_OK && status == ST_OK && more;) {
         int step = sqlite3_step(statement);
@@ -404,7 +439,6 @@ static enum status query(struct store *store, const struct query *q, int64_t dea
         more = result.count < q->limit && bytes < LIMIT_PAGE_BYTES;
     }
     (void)sqlite3_reset(statement);
-    buf_release(&path);
     if (code != SQLITE_OK)
         return failed_with(code, "read", why);
     if (status != ST_OK)
@@ -510,12 +544,25 @@ void sqlite_store_shrink(struct store *store, bool vacuum, int64_t deadline_ms)
     (void)sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
 }
 
+/* The database has it overwritten already (secure_delete); its log still has the pages as they were before. */
+static enum status wipe(struct store *store, int64_t deadline_ms, struct fail *why)
+{
+    struct sqlite_store *s = sqlite_of(store);
+    int code;
+    do {
+        set_wait(s, deadline_ms);
+        code = sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+    } while ((code & 0xFF) == SQLITE_BUSY && clock_monotonic_ms() < deadline_ms);
+    return code == SQLITE_OK ? ST_OK : failed_with(code, "empty its log", why);
+}
+
 static const struct store_functions FUNCTIONS = {
     .joins_partitions = true,
     .close = sqlite_store_close,
     .transact = transact,
     .get_many = get_many,
     .query = query,
+    .wipe = wipe,
     .now_ms = now_ms,
 };
 
@@ -539,21 +586,6 @@ static enum status make_file(const char *path, struct fail *why)
     if (!S_ISREG(info.st_mode))
         return fail_set(why, ST_IO, 0, "'%s' is not a regular file", path);
     return ST_OK;
-}
-
-static enum status sync_directory(const char *path, struct fail *why)
-{
-    char *copy = strdup(path); /* dirname changes its argument */
-    if (!copy)
-        return fail_set(why, ST_NOMEM, 0, "no memory to open the database");
-    int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    enum status status = ST_OK;
-    if (fd < 0 || fsync(fd) != 0)
-        status = fail_set(why, ST_IO, errno, "cannot sync the directory of '%s'", path);
-    if (fd >= 0)
-        (void)close(fd);
-    free(copy);
-    return status;
 }
 
 /* When several processes make a database at once, SQLite refuses the second one's change to WAL, and its schema,
@@ -595,7 +627,7 @@ static enum status open_database(struct sqlite_store *s, const char *path, struc
         fail_prefix(why, "database '%s'", path);
         return status;
     }
-    return sync_directory(path, why);
+    return file_sync_folder(path, why);
 }
 
 enum status store_open_sqlite(const char *path, struct store **store, struct fail *why)
@@ -615,4 +647,9 @@ enum status store_open_sqlite(const char *path, struct store **store, struct fai
     }
     *store = &s->base;
     return ST_OK;
+}
+
+const char *store_sqlite_version(void)
+{
+    return sqlite3_libversion();
 }

@@ -51,6 +51,11 @@ static int64_t now_ms(const struct store *store)
     return table_now_ms(((const struct table_store *)store)->client);
 }
 
+static struct table_ends ends(struct store *store)
+{
+    return table_ends(client_of(store));
+}
+
 static const struct store_functions FUNCTIONS = {
     .joins_partitions = false,
     .close = table_store_close,
@@ -58,6 +63,7 @@ static const struct store_functions FUNCTIONS = {
     .get_many = get_many,
     .query = query,
     .now_ms = now_ms,
+    .ends = ends,
 };
 
 enum status store_open_table(const struct table_options *options, struct store **store, struct fail *why)

@@ -1,23 +1,20 @@
 #include "lib/table/account.h"
 
 /* L0 */
+#include "lib/base/clock.h"
 #include "lib/base/encode.h"
+#include "lib/base/limits.h"
 
 /* L3 */
 #include "lib/net/loopback.h"
-
-enum {
-    NAME_BYTES_MIN = 3,
-    NAME_BYTES_MAX = 63, /* 24 at Azure, 44 at Cosmos DB; Azurite's are free: one label of a host name */
-    ENDPOINT_BYTES_MAX = 512,
-    SECRET_BYTES_MAX = 4096 /* a SAS has about 200, a key 88 */
-};
 
 /* The emulator's account; its key is published with it and protects nothing. */
 #define EMULATOR_NAME "devstoreaccount1"
 #define EMULATOR_KEY                                                                                         \
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 #define EMULATOR_URL "http://127.0.0.1:10002/devstoreaccount1"
+
+enum { SAS_TIME_BYTES = 40 }; /* "2026-12-31T00:00:00.0000000Z" is the longest */
 
 #define DEFAULT_PROTOCOL "https"
 #define DEFAULT_SUFFIX   "core.windows.net"
@@ -73,17 +70,6 @@ static enum status split(struct span text, struct span values[ELEMENT_COUNT], st
     return ST_OK;
 }
 
-static bool has_only(struct span text, const char *others)
-{
-    for (size_t i = 0; i < text.len; i++) {
-        char c = text.ptr[i];
-        bool alphanumeric = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
-        if (!alphanumeric && span_find(span_of(others), c) == SPAN_NONE)
-            return false;
-    }
-    return true;
-}
-
 /* --- endpoint ------------------------------------------------------------------------------------------- */
 
 struct address {
@@ -118,8 +104,8 @@ static bool is_address_good(const struct address *a)
 {
     uint64_t port;
     bool port_good = a->port.len == 0 || (span_to_u64(a->port, 65535, &port) && port > 0);
-    return a->host.len > 0 && a->host.len < 256 && has_only(a->host, a->is_ip6 ? ":." : "-._") &&
-           a->host.ptr[0] != '.' && port_good && has_only(a->path, "/-._~%");
+    return a->host.len > 0 && a->host.len < 256 && span_has_only(a->host, a->is_ip6 ? ":." : "-._") &&
+           a->host.ptr[0] != '.' && port_good && span_has_only(a->path, "/-._~%");
 }
 
 /* source is the element to be named in a message. */
@@ -151,9 +137,9 @@ static enum status make_endpoint(struct table_account *account, const struct spa
     if (!account->name.len)
         return fail_set(why, ST_INVALID, 0, "connection string: AccountName or TableEndpoint is missing");
     struct span protocol = values[DEFAULT_ENDPOINTS_PROTOCOL], suffix = values[ENDPOINT_SUFFIX];
-    if (suffix.len && !has_only(suffix, "-.:"))
+    if (suffix.len && !span_has_only(suffix, "-.:"))
         return wrong(why, ENDPOINT_SUFFIX, "is not a host name such as core.windows.net");
-    struct buf url = BUF_INIT(ENDPOINT_BYTES_MAX);
+    struct buf url = BUF_INIT(LIMIT_ENDPOINT_BYTES);
     buf_add(&url, protocol.len ? protocol : SPAN_LIT(DEFAULT_PROTOCOL));
     buf_add_text(&url, "://");
     buf_add(&url, buf_span(&account->name));
@@ -174,8 +160,8 @@ static enum status take_name(struct table_account *account, struct span name, st
     bool lower = true;
     for (size_t i = 0; i < name.len; i++)
         lower = lower && !(name.ptr[i] >= 'A' && name.ptr[i] <= 'Z');
-    if (name.len &&
-        (name.len < NAME_BYTES_MIN || name.len > NAME_BYTES_MAX || !lower || !has_only(name, "-")))
+    if (name.len && (name.len < LIMIT_ACCOUNT_NAME_MIN_BYTES || name.len > LIMIT_ACCOUNT_NAME_BYTES ||
+                     !lower || !span_has_only(name, "-")))
         return wrong(why, ACCOUNT_NAME, "is not 3 or more lower-case letters and digits");
     buf_add(&account->name, name);
     return buf_status(&account->name, "the account name", why);
@@ -197,7 +183,7 @@ static enum status take_sas(struct table_account *account, struct span sas, stru
     if (sas.len && sas.ptr[0] == '?')
         sas = span_from(sas, 1);
     bool has_signature = span_starts(sas, SPAN_LIT("sig=")) || span_has_nocase(sas, SPAN_LIT("&sig="));
-    if (!has_signature || !has_only(sas, "-._~%=&:/,+@!$'()*"))
+    if (!has_signature || !span_has_only(sas, "-._~%=&:/,+@!$'()*"))
         return wrong(why, SHARED_ACCESS_SIGNATURE,
                      "is not a SAS token: copy it again, from \"sv=\" (or '?') to the end of \"sig=...\"");
     buf_add(&account->sas, sas);
@@ -250,10 +236,10 @@ static enum status take(struct table_account *account, const struct span values[
 enum status table_account_parse(struct span connection, struct table_account *account, struct fail *why)
 {
     struct span values[ELEMENT_COUNT] = {{0}};
-    struct table_account a = {.name = BUF_INIT(NAME_BYTES_MAX),
-                              .key = BUF_INIT(SECRET_BYTES_MAX),
-                              .sas = BUF_INIT(SECRET_BYTES_MAX),
-                              .endpoint = BUF_INIT(ENDPOINT_BYTES_MAX)};
+    struct table_account a = {.name = BUF_INIT(LIMIT_ACCOUNT_NAME_BYTES),
+                              .key = BUF_INIT(LIMIT_CREDENTIAL_BYTES),
+                              .sas = BUF_INIT(LIMIT_CREDENTIAL_BYTES),
+                              .endpoint = BUF_INIT(LIMIT_ENDPOINT_BYTES)};
     enum status status = split(connection, values, why);
     if (status == ST_OK)
         status = take(&a, values, why);
@@ -267,6 +253,37 @@ enum status table_account_parse(struct span connection, struct table_account *ac
 bool table_account_is_same(const struct table_account *a, const struct table_account *b)
 {
     return span_eq_nocase(buf_span(&a->endpoint), buf_span(&b->endpoint));
+}
+
+/* The forms that the service takes: a day, or a time of it in UTC with or without its seconds. */
+static bool read_sas_time(struct span text, int64_t *ms)
+{
+    static const char *const rests[] = {"", ":00Z", "T00:00:00Z"};
+    for (size_t i = 0; i < sizeof rests / sizeof rests[0]; i++) {
+        char memory[SAS_TIME_BYTES + sizeof "T00:00:00Z"];
+        struct buf whole = BUF_FIXED(memory);
+        bool minutes = i == 1 && text.len && text.ptr[text.len - 1] == 'Z';
+        buf_add(&whole, minutes ? span_cut(text, 0, text.len - 1) : text);
+        buf_add_text(&whole, rests[i]);
+        if (whole.error == ST_OK && clock_parse_iso_time(buf_span(&whole), ms))
+            return true;
+    }
+    return false;
+}
+
+int64_t table_account_sas_end_ms(const struct table_account *account)
+{
+    struct span rest = buf_span(&account->sas), parameter;
+    while (span_next(&rest, '&', &parameter)) {
+        char memory[SAS_TIME_BYTES];
+        struct buf time = BUF_FIXED(memory);
+        int64_t end_ms;
+        if (!span_starts(parameter, SPAN_LIT("se=")))
+            continue;
+        percent_decode(&time, span_from(parameter, 3), PLUS_STAYS);
+        return time.error == ST_OK && read_sas_time(buf_span(&time), &end_ms) ? end_ms : 0;
+    }
+    return 0;
 }
 
 void table_account_release(struct table_account *account)

@@ -31,6 +31,9 @@ MUST_CHECK enum status table_account_parse(struct span connection, struct table_
 /* Whether both are the same tables, with whatever credentials. */
 bool table_account_is_same(const struct table_account *a, const struct table_account *b);
 
+/* When the SAS ends (its parameter se), in milliseconds since 1970; 0: there is none, or it does not say. */
+int64_t table_account_sas_end_ms(const struct table_account *account);
+
 /* Wipes the secrets and frees; also on a zeroed account. */
 void table_account_release(struct table_account *account);
 

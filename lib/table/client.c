@@ -31,11 +31,9 @@
 enum {
     TABLE_NAME_BYTES_MIN = 3,
     TABLE_NAME_BYTES_MAX = 63,
-    URL_BYTES_MAX = 16 * 1024, /* keys in a filter, a continuation and a SAS, all percent-encoded */
     LINE_BYTES_MAX = 512,
+    BODY_KEPT_BYTES = 256 * 1024, /* for the next batch: a full one of ordinary leads */
     HEADER_LINES = 7,
-    CALL_ANSWER_BYTES = 1024 * 1024, /* of calls that answer little: a batch of 100, creating a table */
-    COSMOS_BATCH_BYTES = 2000 * 1000
 };
 
 struct table_client {
@@ -43,6 +41,8 @@ struct table_client {
     struct secret *live;  /* where the account came from, or NULL, */
     unsigned int version; /* and in which version */
     struct http_client *http;
+    void (*on_exchange)(void *context, int64_t took_us);
+    void *context;
     char names[2][TABLE_NAME_BYTES_MAX + 1]; /* by enum table_id */
     struct buf body;                         /* of a transaction; kept for the next one */
     int64_t date_ms;                         /* the service's time in its last answer, or 0, */
@@ -103,11 +103,13 @@ enum status table_client_new(const struct table_options *options, struct table_c
     memcpy(c->names[TABLE_OPS], options->table_name.ptr, options->table_name.len);
     memcpy(c->names[TABLE_OPS] + options->table_name.len, OPS_SUFFIX, sizeof OPS_SUFFIX);
     c->live = options->live;
+    c->on_exchange = options->on_exchange;
+    c->context = options->context;
     enum status status = c->live ? read_live_account(c->live, &c->account, &c->version, why)
                                  : table_account_parse(options->connection, &c->account, why);
     if (status == ST_OK) {
         struct http_options http = {.ca_file = options->ca_file, .is_plain = c->account.is_plain};
-        c->body = BUF_INIT(c->account.is_cosmos ? COSMOS_BATCH_BYTES : LIMIT_BATCH_BYTES);
+        c->body = BUF_INIT(c->account.is_cosmos ? LIMIT_COSMOS_BATCH_BYTES : LIMIT_BATCH_BYTES);
         status = http_client_new(&http, &c->http, why);
     }
     if (status != ST_OK) {
@@ -126,6 +128,14 @@ void table_client_free(struct table_client *client)
     table_account_release(&client->account);
     buf_release(&client->body);
     free(client);
+}
+
+struct table_ends table_ends(const struct table_client *client)
+{
+    return (struct table_ends){
+        .sas_ms = table_account_sas_end_ms(&client->account),
+        .certificate_ms = http_certificate_end_ms(client->http),
+    };
 }
 
 int64_t table_now_ms(const struct table_client *client)
@@ -158,7 +168,7 @@ static void call_release(struct call *call)
 /* Begins the URL; the caller appends the path behind the endpoint, and the query. */
 static void call_init(struct call *call, const struct table_client *client)
 {
-    *call = (struct call){.url = BUF_INIT(URL_BYTES_MAX),
+    *call = (struct call){.url = BUF_INIT(LIMIT_URL_BYTES),
                           .date = BUF_INIT(LINE_BYTES_MAX),
                           .authorization = BUF_INIT(LINE_BYTES_MAX),
                           .content_type = BUF_INIT(LINE_BYTES_MAX)};
@@ -181,7 +191,7 @@ static enum status authorize(struct call *call, const struct table_client *clien
         buf_add(&call->url, buf_span(&client->account.sas));
         return ST_OK;
     }
-    struct buf text = BUF_INIT(URL_BYTES_MAX);
+    struct buf text = BUF_INIT(LIMIT_URL_BYTES);
     struct sign_request request = {.date = date, .target = target_of(buf_span(&call->url))};
     sign_text(&text, SIGN_SHARED_KEY_LITE, buf_span(&client->account.name), &request);
     enum status status = buf_status(&text, "the text to sign", why);
@@ -258,8 +268,7 @@ static struct table_error error_of(const struct table_client *client, const stru
     int64_t date_ms = http_date_ms(http);
     if (date_ms)
         error.clock_ahead_ms = clock_wall_ms() - date_ms;
-    for (size_t i = 0; i < id.len && i + 1 < sizeof error.request_id; i++)
-        error.request_id[i] = id.ptr[i] > ' ' && id.ptr[i] <= '~' ? id.ptr[i] : '?';
+    table_error_take_request_id(&error, id);
     return error;
 }
 
@@ -296,10 +305,20 @@ static enum status request_refused(const struct table_error *error, const struct
     return status;
 }
 
+static void run(struct table_client *client, struct http_exchange *const *exchanges, size_t count,
+                int64_t deadline_ms)
+{
+    http_run(client->http, exchanges, count, deadline_ms);
+    for (size_t i = 0; i < count && client->on_exchange; i++) {
+        if (exchanges[i]->took_us > 0)
+            client->on_exchange(client->context, exchanges[i]->took_us);
+    }
+}
+
 static void run_one(struct table_client *client, struct call *call, int64_t deadline_ms)
 {
     struct http_exchange *exchange = &call->http;
-    http_run(client->http, &exchange, 1, deadline_ms);
+    run(client, &exchange, 1, deadline_ms);
     note_clock(client, exchange);
 }
 
@@ -317,7 +336,8 @@ enum status table_create(struct table_client *client, enum table_id table, int64
     json_add_text(&w, SPAN_LIT("TableName"), span_of(client->names[table]));
     enum status status = json_end(&w, "a table's name", why);
     if (status == ST_OK)
-        status = call_finish(&call, client, "application/json", buf_span(&body), CALL_ANSWER_BYTES, why);
+        status =
+            call_finish(&call, client, "application/json", buf_span(&body), LIMIT_CALL_ANSWER_BYTES, why);
     if (status != ST_OK)
         goto out;
     run_one(client, &call, deadline_ms);
@@ -411,7 +431,7 @@ static enum status send_batch(struct table_client *client, const char *id, size_
     buf_add_text(&call.url, "$batch");
     *error = (struct table_error){.index = NO_INDEX};
     enum status status =
-        call_finish(&call, client, content_type, buf_span(&client->body), CALL_ANSWER_BYTES, why);
+        call_finish(&call, client, content_type, buf_span(&client->body), LIMIT_CALL_ANSWER_BYTES, why);
     if (status == ST_OK) {
         run_one(client, &call, deadline_ms);
         status = call.http.status == ST_OK ? read_outcome(client, &call.http, count, error, why)
@@ -444,7 +464,7 @@ enum status table_transact(struct table_client *client, enum table_id table,
                            size_t *failed, struct fail *why)
 {
     struct batch batch = {.posts_merge = client->account.is_cosmos, .operations = operations, .count = count};
-    struct buf table_url = BUF_INIT(URL_BYTES_MAX);
+    struct buf table_url = BUF_INIT(LIMIT_URL_BYTES);
     struct table_error error;
     struct fail reason = {0}; /* a failure that was overcome is not the caller's */
     enum status status = check_operations(operations, count, failed, why);
@@ -470,6 +490,7 @@ enum status table_transact(struct table_client *client, enum table_id table,
         *failed = error.index < count ? error.index : NO_INDEX;
     }
 out:
+    buf_recycle(&client->body, BODY_KEPT_BYTES);
     buf_release(&table_url);
     return status;
 }
@@ -584,7 +605,7 @@ enum status table_get_many(struct table_client *client, enum table_id table, str
     }
     if (status != ST_OK)
         goto out;
-    http_run(client->http, exchanges, count, deadline_ms);
+    run(client, exchanges, count, deadline_ms);
     for (size_t i = 0; i < count && status == ST_OK; i++) {
         note_clock(client, exchanges[i]);
         status = take_row(client, exchanges[i], arena, &rows[i], why);
@@ -604,25 +625,59 @@ static void add_condition(struct buf *url, const char *comparison, struct span t
     entity_add_literal(url, text);
 }
 
+static const char AND[] = "%20and%20";
+
+/* Up to where the value begins. */
+static void begin_condition(struct buf *url, const char *column, const char *comparison)
+{
+    buf_add_text(url, AND);
+    buf_add_text(url, column);
+    buf_addf(url, "%%20%s%%20", comparison);
+}
+
+static void add_time(struct buf *url, const char *column, const char *comparison, int64_t ms)
+{
+    char time[CLOCK_TEXT_BYTES];
+    clock_iso_time(ms, time);
+    begin_condition(url, column, comparison);
+    buf_add_text(url, "datetime");
+    entity_add_literal(url, span_of(time));
+}
+
+/* There is no operator for that: from the prefix to the first text behind all that begin with it. */
+static void add_prefix(struct buf *url, const char *column, struct span prefix)
+{
+    struct buf end = BUF_INIT(LIMIT_PROPERTY_NAME);
+    buf_add(&end, prefix);
+    if (end.len)
+        end.data[end.len - 1]++;
+    begin_condition(url, column, "ge");
+    entity_add_literal(url, prefix);
+    begin_condition(url, column, "lt");
+    entity_add_literal(url, buf_span(&end));
+    if (end.error != ST_OK)
+        url->error = end.error;
+    buf_release(&end);
+}
+
 static void add_filter(struct buf *url, const struct query *query)
 {
-    static const char and[] = "%20and%20";
     buf_add_text(url, "&$filter=");
     add_condition(url, "PartitionKey eq", query->partition_key);
     if (query->from.len) {
-        buf_add_text(url, and);
+        buf_add_text(url, AND);
         add_condition(url, "RowKey ge", query->from);
     }
     if (query->to.len) {
-        buf_add_text(url, and);
+        buf_add_text(url, AND);
         add_condition(url, "RowKey lt", query->to);
     }
-    if (query->since_column) {
-        char time[CLOCK_TEXT_BYTES];
-        clock_iso_time(query->since_ms, time);
-        buf_addf(url, "%s%s%%20ge%%20datetime", and, query->since_column);
-        entity_add_literal(url, span_of(time));
-    }
+    if (query->since_column)
+        add_time(url, query->since_column, "ge", query->since_ms);
+    if (query->since_column && query->until_ms)
+        add_time(url, query->since_column, "lt", query->until_ms);
+    if (query->text_column)
+        add_prefix(url, query->text_column, query->text);
 }
 
 /* The page's place is kept as the part of the next URL that names it. */

@@ -31,6 +31,9 @@ struct table_options {
         *live; /* NULL, or where it comes from instead; borrowed, and followed when it is replaced */
     struct span table_name; /* the leads table; the other is this + "Ops" */
     const char *ca_file;    /* NULL: the system's certificates */
+    /* For metrics; may be NULL: told of every exchange with the service and how long it took. */
+    void (*on_exchange)(void *context, int64_t took_us);
+    void *context;
 };
 
 /* ST_INVALID names the part of the connection string that is wrong. */
@@ -70,6 +73,13 @@ MUST_CHECK enum status table_query(struct table_client *client, const struct que
 /* Creates the table if it is not there.  ST_DENIED: the credentials may not. */
 MUST_CHECK enum status table_create(struct table_client *client, enum table_id table, int64_t deadline_ms,
                                     struct fail *why);
+
+/* When what the client goes in with, and what the service shows, come to their end; 0: never, or not known (yet). */
+struct table_ends {
+    int64_t sas_ms;
+    int64_t certificate_ms; /* of the last connection that was made */
+};
+struct table_ends table_ends(const struct table_client *client);
 
 /* The service's clock as its last answer gave it, moved on by the time since
  * then; the local clock before any answer. */

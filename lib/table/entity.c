@@ -106,6 +106,22 @@ static const struct property *find(const struct entity *e, struct span name)
     return NULL;
 }
 
+bool entity_copy(const struct entity *from, struct arena *arena, struct entity *to)
+{
+    *to = (struct entity){.timestamp_ms = from->timestamp_ms, .room = from->count, .count = from->count};
+    to->properties = arena_array(arena, from->count, sizeof *to->properties);
+    if (!to->properties || !arena_copy(arena, from->partition_key, &to->partition_key) ||
+        !arena_copy(arena, from->row_key, &to->row_key))
+        return false;
+    for (size_t i = 0; i < from->count; i++) {
+        to->properties[i] = from->properties[i];
+        if (!arena_copy(arena, from->properties[i].name, &to->properties[i].name) ||
+            !arena_copy(arena, from->properties[i].text, &to->properties[i].text))
+            return false;
+    }
+    return true;
+}
+
 const struct property *entity_find(const struct entity *e, const char *name)
 {
     return find(e, span_of(name));
@@ -347,6 +363,8 @@ enum status entity_read(const struct json *object, struct arena *arena, struct e
     size_t members = 0;
     for (const struct json *m = object->first; m; m = m->next)
         members++;
+    if (members > LIMIT_ENTITY_MEMBERS)
+        return fail_set(why, ST_TOO_LARGE, 0, "a row has more than %u members", LIMIT_ENTITY_MEMBERS);
     struct entity row = {.room = members, .properties = arena_array(arena, members, sizeof *row.properties)};
     if (!row.properties)
         return fail_set(why, ST_NOMEM, 0, "no memory for a row");

@@ -55,6 +55,9 @@ MUST_CHECK bool entity_add_long_text(struct entity *e, const char *name, struct 
 MUST_CHECK bool entity_add_long_binary(struct entity *e, const char *name, struct span value,
                                        struct arena *arena);
 
+/* A copy whose memory is the arena's; the etag stays behind.  false: no memory. */
+MUST_CHECK bool entity_copy(const struct entity *from, struct arena *arena, struct entity *to);
+
 /* The property, or NULL. */
 const struct property *entity_find(const struct entity *e, const char *name);
 struct span entity_text(const struct entity *e, const char *name);                  /* blank when absent */
@@ -101,8 +104,11 @@ struct query {
     struct span partition_key;
     struct span from;
     struct span to;
-    const char *since_column; /* NULL, or a DateTime column that must be ... */
-    int64_t since_ms;         /* ... at or after this */
+    const char *since_column; /* NULL, or a DateTime column (or "Timestamp") that must be ... */
+    int64_t since_ms;         /* ... at or after this ... */
+    int64_t until_ms;         /* ... and before this; 0: no bound */
+    const char *text_column;  /* NULL, or a String column that must begin with ... */
+    struct span text;         /* ... this, whose last character is a letter or digit */
     const char *select;       /* NULL for all, or a comma-separated list of columns (keys always come) */
     size_t limit;             /* rows per page, 1 to 1000 */
     struct span next;         /* where the page before ended (page.next), blank at first */

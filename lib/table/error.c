@@ -4,8 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { ERROR_ARENA_BYTES = 64 * 1024, ERROR_JSON_VALUES = 64 };
-
 /* A request may arrive 15 minutes early or late; reading the Date header is good to a second or so. */
 #define CLOCK_LIMIT_MS (14 * 60 * 1000LL)
 
@@ -147,14 +145,21 @@ enum status table_error_status(const struct table_error *error, struct fail *why
 
 /* --- reading -------------------------------------------------------------------------------------------- */
 
+void table_error_take_request_id(struct table_error *error, struct span id)
+{
+    size_t i = 0;
+    for (; i < id.len && i + 1 < sizeof error->request_id; i++)
+        error->request_id[i] = char_is_alnum(id.ptr[i]) || id.ptr[i] == '-' ? id.ptr[i] : '?';
+    error->request_id[i] = '\0';
+}
+
 /* Codes are words; anything else is not taken over. */
 void table_error_take_code(struct table_error *error, struct span code)
 {
     if (code.len == 0 || code.len >= sizeof error->code)
         return;
     for (size_t i = 0; i < code.len; i++) {
-        char c = code.ptr[i];
-        if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_'))
+        if (!char_is_alnum(code.ptr[i]) && code.ptr[i] != '_')
             return;
     }
     memcpy(error->code, code.ptr, code.len);
@@ -188,8 +193,8 @@ static size_t index_in(struct span message)
 
 void table_error_read(struct table_error *error, struct span body)
 {
-    static const struct json_limits limits = {.depth = 8, .values = ERROR_JSON_VALUES};
-    struct arena arena = ARENA_INIT(ERROR_ARENA_BYTES);
+    static const struct json_limits limits = {.depth = 8, .values = LIMIT_ERROR_VALUES};
+    struct arena arena = ARENA_INIT(LIMIT_ERROR_ARENA);
     const struct json *top;
     body = span_trim(body);
     if (body.len && body.ptr[0] == '<') {

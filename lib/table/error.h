@@ -25,6 +25,9 @@ struct table_error {
  * that cannot be read leaves them as they are. */
 void table_error_read(struct table_error *error, struct span body);
 
+/* The id of the request from a header, for people: it goes into logs and alarms, so what no id has becomes '?'. */
+void table_error_take_request_id(struct table_error *error, struct span id);
+
 /* The code from a header; ignored unless it is a word. */
 void table_error_take_code(struct table_error *error, struct span code);
 

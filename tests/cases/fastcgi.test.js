@@ -3,6 +3,7 @@
 'use strict';
 
 const assert = require('node:assert');
+const crypto = require('node:crypto');
 const L = require('../system/lib.js');
 const F = require('./fastcgi.js');
 
@@ -173,6 +174,38 @@ test('parameters that are too long are as good as absent: the answer is 401', as
     const answer = await bench.send(F.request({ ...good, ...changes }, lead));
     assert.strictEqual(answer.code, 401, answer.head);
   }
+  await assertServing(bench);
+});
+
+test('headers of a signature that no web server would pass on', async (t) => {
+  const bench = await setUp(t);
+  const secret = Buffer.alloc(32, 7);
+  bench.write('keys', `market ${L.KEY}\nsender whsec_${secret.toString('base64')}\n`);
+  bench.leadhook.child.kill('SIGHUP');
+  await L.until('the reload', () => /event=reloaded/.test(bench.leadhook.output()));
+  const now = String(Math.floor(Date.now() / 1000));
+  const send = (changes = {}, id = 'msg_1', time = now) => bench.send(F.request({ ...good, QUERY_STRING: '', HTTP_WEBHOOK_ID: id, HTTP_WEBHOOK_TIMESTAMP: time,
+    HTTP_WEBHOOK_SIGNATURE: `v1,${crypto.createHmac('sha256', secret).update(`${id}.${time}.${lead}`).digest('base64')}`, ...changes }, lead));
+  assert.strictEqual((await send()).code, 200);
+  const right = `v1,${crypto.createHmac('sha256', secret).update(`msg_1.${now}.${lead}`).digest('base64')}`;
+  const wrong = {
+    'CR and LF in the id': [{}, 'msg_1\r\nevent=stored'],
+    'NUL in the id': [{}, 'msg\0_1'],
+    'an id in UTF-8': [{}, 'msg_\u00e9'],
+    'an id of 60 KB': [{}, 'x'.repeat(60000)],
+    'NUL behind the time': [{}, 'msg_1', `${now}\0`],
+    'a sign before the time': [{}, 'msg_1', `+${now}`],
+    'a time of 60 KB': [{}, 'msg_1', now.padStart(60000, '0')],
+    'a list of 60 KB': [{ HTTP_WEBHOOK_SIGNATURE: right.padEnd(60000) }],
+    'NUL in the list': [{ HTTP_WEBHOOK_SIGNATURE: `${right}\0` }],
+    'a list in lines': [{ HTTP_WEBHOOK_SIGNATURE: `v1,x\n${right}` }],
+  };
+  for (const [name, [changes, id, time]] of Object.entries(wrong)) {
+    const answer = await send(changes, id, time);
+    assert.strictEqual(answer.code, 401, `${name}: ${answer.head}`);
+  }
+  assert.ok(bench.leadhook.output().trimEnd().split('\n').every((line) => line.startsWith('t=')));
+  assert.strictEqual(bench.entities().filter(L.isLead).length, 1);
   await assertServing(bench);
 });
 

@@ -63,7 +63,7 @@ for (const [name, faults] of Object.entries(TRANSIENT)) {
     assert.ok(wait > 30000 && wait < 80000, `${wait} ms`);
     assert.strictEqual(leadRow(bench, id).NotifiedTime, undefined);
     assert.deepStrictEqual(bench.smtp.mails, []);
-    assert.match(bench.leadhook.output(), /event=mail-deferred id=[0-9a-f]{32} recipient=1 tries=1/);
+    assert.match(bench.leadhook.output(), /event=mail-deferred id=[0-9a-f]{32} request=[0-9a-f]{32} recipient=1 tries=1/);
     assert.ok(!bench.leadhook.output().includes('@'), 'no address in the log');
 
     bench.smtp.faults = {};
@@ -128,7 +128,7 @@ for (const [name, { smtp: options, faults = {}, authority, name: subject, reason
     if (logins !== undefined) assert.strictEqual(bench.smtp.logins.length, logins);
     const check = await bench.leadctl('check');
     assert.strictEqual(check.status, 1);
-    assert.match(check.stdout, new RegExp(`FAIL +mail .*${reason.source}`));
+    assert.match(check.stdout, new RegExp(`FAIL +mail(-tls)? .*${reason.source}`));
 
     await stop(bench);
     const working = await L.startSmtp(bench);
@@ -172,7 +172,7 @@ for (const at of ['greeting', 'auth', 'rcpt', 'data']) {
     const bench = await setUp(t);
     bench.smtp.faults = { [at]: 'hang' };
     const id = await postLead(bench);
-    await L.until('the hanging', () => bench.smtp.hanging === 1);
+    await L.until('the hanging', () => bench.smtp.hanging >= 1);
     const begin = Date.now();
     assert.strictEqual((await bench.post(L.lead())).code, 200);
     assert.ok(Date.now() - begin < 2000);
@@ -190,7 +190,7 @@ test('killed before the final bytes: the successor sends the mail once', async (
   const bench = await setUp(t);
   bench.smtp.faults = { rcpt: 'hang' };
   const id = await postLead(bench);
-  await L.until('the hanging', () => bench.smtp.hanging === 1);
+  await L.until('the hanging', () => bench.smtp.hanging >= 1);
   bench.stops.splice(bench.stops.indexOf(bench.stopLeadhook), 1);
   await bench.leadhook.stop('SIGKILL');
   assert.strictEqual(mailRows(bench)[0].State, 'claimed');
@@ -203,7 +203,7 @@ test('killed after the final bytes: ambiguous, so it waits, and then has the sam
   const bench = await setUp(t);
   bench.smtp.faults = { dot: 'hang' };
   const id = await postLead(bench);
-  await L.until('the hanging', () => bench.smtp.hanging === 1);
+  await L.until('the hanging', () => bench.smtp.hanging >= 1);
   bench.stops.splice(bench.stops.indexOf(bench.stopLeadhook), 1);
   await bench.leadhook.stop('SIGKILL');
   assert.strictEqual(mailRows(bench)[0].State, 'sending');

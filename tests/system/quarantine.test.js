@@ -207,6 +207,27 @@ for (const [name, store] of Object.entries(STORES)) {
     assert.strictEqual((await bench.post('{')).code, 429);
   });
 
+  on('quarantine is full: 429, good leads go on, and dropping makes room', async (t) => {
+    const bench = await setUp(t, { quarantine_max_bytes: 1048576, alarm_to: 'operator@example.com' });
+    const broken = `{${' '.repeat(130000)}`; // 171 KiB of the 1024
+    for (let i = 0; i < 5; i++) await spoil(bench, broken);
+    const answer = await bench.post(broken);
+    assert.deepStrictEqual([answer.code, answer.headers['retry-after'], answer.json.id], [429, '3600', undefined], answer.text);
+    assert.match(answer.json.detail, /JSON.*; not kept: quarantine is full \(1048576 bytes\)/);
+    assert.match(bench.leadhook.output(), /event=quarantine-full .*quarantine is full/);
+    assert.strictEqual((await bench.post(L.lead())).code, 200);
+    const id = await spoil(bench, '{');
+    const mail = await L.until('the alarm', () => bench.smtp.mails.map((each) => each.parsed.text).find((text) => /quarantine-full/.test(text)));
+    assert.match(mail, /quarantine_max_bytes/);
+    const status = JSON.parse((await bench.leadctl('status', '--json')).stdout);
+    assert.deepStrictEqual([status.quarantine.bytes, status.quarantine.max_bytes], [(5 * 171 + 2) * 1024, 1048576]);
+    const [first] = (await bench.leadctl('quarantine', 'list')).stdout.match(/^[0-9a-f]{32}/gm);
+    assert.notStrictEqual(first, id);
+    assert.strictEqual((await bench.leadctl('quarantine', 'drop', first)).status, 0);
+    await spoil(bench, broken);
+    assert.strictEqual((await bench.post(broken)).code, 429);
+  });
+
   on('a parked mail goes out after leadctl retry', async (t) => {
     const bench = await setUp(t);
     bench.smtp.faults = { rcpt: { code: 550 } };
@@ -214,7 +235,8 @@ for (const [name, store] of Object.entries(STORES)) {
     const parked = await failed(bench, 'parked');
     bench.smtp.faults = {};
     // Its offer had no lead for long: mailers look there again.
-    await store.merge(bench, await offer(bench), { LastLeadTime: '2020-01-01T00:00:00.000Z' });
+    const last = (await offer(bench)).LastLeadTime;
+    await store.merge(bench, await offer(bench), { ActiveTime: '2020-01-01T00:00:00.000Z' });
     const unknown = await bench.leadctl('retry', '0123456789abcdef');
     assert.deepStrictEqual([unknown.status, unknown.stdout], [66, ''], unknown.stderr);
     for (const args of [['--ever'], ['0123456'], [id, id]]) assert.strictEqual((await bench.leadctl('retry', ...args)).status, 64);
@@ -223,7 +245,8 @@ for (const [name, store] of Object.entries(STORES)) {
     assert.deepStrictEqual([retry.status, retry.stdout], [0, '1 mail is now due\n'], retry.stderr);
     await arrived(bench, id);
     assert.strictEqual(bench.smtp.mails.length, 1);
-    assert.ok(Date.now() - Date.parse((await offer(bench)).LastLeadTime) < 60000);
+    assert.ok(Date.now() - Date.parse((await offer(bench)).ActiveTime) < 60000);
+    assert.strictEqual((await offer(bench)).LastLeadTime, last); // no lead has come by it
     assert.strictEqual((await bench.leadctl('retry')).stdout, '0 mails are now due\n');
   });
 

@@ -45,7 +45,11 @@ async function assertNothingFailed(bench, steady, restarts) {
   assert.deepStrictEqual(sent.filter(({ answer }) => answer.code !== 200).map(({ answer }) => `${answer.code} ${answer.text}`), []);
   assertStoredOnce(bench, sent);
   assert.ok(restarts >= 4);
-  await L.until('the mails', () => bench.maildir().length === sent.length, 110000); // under the sanitizers they fall far behind the leads
+  for (let there = 0; there < sent.length;) { // they fall far behind the leads, the more so the slower the disk is
+    const before = there;
+    there = await L.until('the next mails', () => { const now = bench.maildir().length; return now > before && now; });
+  }
+  assert.strictEqual(bench.maildir().length, sent.length);
 }
 
 // leadhook without a socket of its own.
@@ -81,6 +85,14 @@ test('a rolling restart behind multiwatch: SIGTERM and SIGUSR1 to one process af
   assert.ok(!program.output().includes('stopped-late'));
 });
 
+// What the README shows, with this build's program and a socket of the test's own, for the user who runs the test.
+function sectionOfReadme(bench) {
+  const [, text] = /^ *```ini\n([^]*?)^ *```$/m.exec(fs.readFileSync(path.join(L.top, 'README.md'), 'utf8'));
+  assert.match(text, /^ *\[fcgi-program:leadhook\]\n/);
+  return text.replace(/^ +/gm, '').replace(/^user=.*\n|^socket_owner=.*\n/gm, '').replace('command=/usr/sbin/leadhook', `command=${leadhook} --config ${bench.config}`)
+    .replace('/run/leadhook/leadhook.sock', bench.file('fcgi.sock')).replace('socket_mode=0660', 'socket_mode=0666');
+}
+
 test("a rolling restart behind supervisor's fcgi-program, and a reload through it", async (t) => {
   const bench = await benchFor(t);
   const control = bench.file('supervisor.sock');
@@ -96,16 +108,7 @@ pidfile=${bench.file('supervisord.pid')}
 childlogdir=${bench.dir}
 [supervisorctl]
 serverurl=unix://${control}
-[fcgi-program:leadhook]
-socket=unix://${bench.file('fcgi.sock')}
-socket_mode=0666
-socket_backlog=1024
-command=${leadhook} --config ${bench.config}
-numprocs=2
-process_name=%(program_name)s_%(process_num)02d
-autorestart=true
-stopwaitsecs=30
-stderr_logfile=${bench.file('%(program_name)s_%(process_num)02d.log')}
+${sectionOfReadme(bench)}stderr_logfile=${bench.file('%(program_name)s_%(process_num)02d.log')}
 stdout_logfile=NONE
 `);
   const program = new L.Program('supervisord', 'supervisord', ['-c', bench.file('supervisord.conf')], { log: bench.file('supervisord.out.log') });

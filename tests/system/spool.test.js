@@ -103,7 +103,7 @@ test('an outage found by what cannot be understood is logged and counted like an
   for (let i = 0; i < 3; i++) assert.strictEqual((await bench.post(L.lead())).code, 202);
   const { text } = await bench.post(undefined, { method: 'GET', path: '/metrics' });
   assert.match(text, /^leadhook_breaker_openings_total 1$/m);
-  assert.match(text, /^leadhook_commits_total 1$/m);
+  assert.match(text, /^leadhook_commit_seconds_count 1$/m);
   assert.match(text, /^leadhook_commit_failures_total 0$/m); // the table was not asked for these leads
   assert.strictEqual(bench.leadhook.output().match(/event=spooling /g).length, 1);
 });

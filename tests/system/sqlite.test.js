@@ -33,7 +33,7 @@ function assertSafe(mail) {
   assert.strictEqual(lines.at(-1), '');
   const names = lines.slice(0, lines.indexOf('')).filter((line) => !/^[ \t]/.test(line)).map((line) => line.split(':')[0]);
   for (const name of names) {
-    assert.ok(['Date', 'From', 'To', 'Reply-To', 'Message-ID', 'Subject', 'Auto-Submitted', 'X-Auto-Response-Suppress', 'X-Lead-ID',
+    assert.ok(['Date', 'From', 'To', 'Reply-To', 'Message-ID', 'Subject', 'Auto-Submitted', 'X-Auto-Response-Suppress', 'X-Lead-ID', 'X-Request-ID',
       'MIME-Version', 'Content-Type'].includes(name), `header ${name}`);
   }
   assert.strictEqual(new Set(names).size, names.length, 'each header once');
@@ -254,10 +254,10 @@ test('leadctl makes no file that is not of the user whose folder it is in', asyn
   fs.mkdirSync(folder, { mode: 0o700 });
   bench.configure({ store: `sqlite:${folder}/leads.db`, mail_url: `maildir:${folder}/Maildir`, mail_from: 'leads@example.com', mail_to: 'sales@example.com' });
   if (process.getuid() === 0) {
-    for (const path of [folder, bench.file('keys')]) fs.chownSync(path, 65534, 65534);
+    for (const path of [folder, bench.file('keys'), bench.config]) fs.chownSync(path, 65534, 65534);
   }
   const owner = fs.statSync(folder).uid;
-  const check = await bench.leadctl('check');
+  const check = await bench.leadctl('check', '--nginx', 'off');
   assert.strictEqual(check.status, 0, check.stdout + check.stderr);
   assert.strictEqual((await bench.leadctl('relay', '--once')).status, 0);
   const made = fs.readdirSync(folder);

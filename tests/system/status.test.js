@@ -70,7 +70,7 @@ for (const [name, setUp] of Object.entries({ sqlite, table })) {
     await post(bench, 422, '{"a":1}');
     const s = await L.until('a relay', async () => { const now = await status(bench); return now.json.relay.holder === 'process' && now; });
     assert.strictEqual(s.first, 'LEADHOOK WARNING: 2 in quarantine');
-    assert.match(s.text, /^quarantine +2 items wait for a person, newest \d+ (s|min) ago$/m);
+    assert.match(s.text, /^quarantine +2 items wait, newest \d+ (s|min) ago; 4 KiB of 1 GiB$/m);
     const ids = (await bench.leadctl('quarantine', 'list')).stdout.match(/^[0-9a-f]{32}/gm);
     for (const id of ids) assert.strictEqual((await bench.leadctl('quarantine', 'drop', id)).status, 0);
     assert.strictEqual((await status(bench)).code, 0);
@@ -140,7 +140,7 @@ test('counts end at a thousand', async (t) => {
     INSERT INTO entity SELECT 1, 'quarantine', printf('%013d-%032x', i, i), 1, 1, '{}' FROM n`);
   const s = await status(bench);
   assert.match(s.text, /^leads +last .* ago; 1000\+ today/m);
-  assert.match(s.text, /^quarantine +1000\+ items wait for a person$/m);
+  assert.match(s.text, /^quarantine +1000\+ items wait; 0 bytes of 1 GiB$/m);
   assert.match(s.first, /^LEADHOOK WARNING: 1000\+ in quarantine/);
 });
 

@@ -8,7 +8,7 @@ const L = require('./lib.js');
 
 const { test } = L;
 
-for (const [suite, least] of [['test_store', 14], ['test_quarantine', 13]]) {
+for (const [suite, least] of [['test_store', 14], ['test_quarantine', 13], ['test_privacy', 16], ['test_find', 9], ['test_restore', 8]]) {
   test(`${suite} of the sqlite store passes on Azurite`, async (t) => {
     const bench = new L.Bench(t);
     const azurite = await L.startAzurite(bench);

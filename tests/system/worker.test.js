@@ -1,5 +1,5 @@
 // Starting and stopping: on a socket of its own, on an inherited one, as a CGI
-// program; SIGTERM under load; configuration mistakes; leadctl check.
+// program; SIGTERM under load; configuration mistakes.
 'use strict';
 
 const assert = require('node:assert');
@@ -289,48 +289,6 @@ test('two live keys of one name, and keys of several names', async (t) => {
   await bench.startLeadhook();
   for (const key of [L.KEY, old, other]) assert.strictEqual((await bench.post(L.lead(), { key })).code, 200);
   assert.deepStrictEqual((await bench.list()).map((row) => row.KeyName), ['partner', 'market', 'market']);
-});
-
-test('leadctl check: a good set-up of sqlite and Maildir, and of the Table service and SMTP', async (t) => {
-  const bench = new L.Bench(t);
-  bench.configure(bench.mailHere());
-  const small = await bench.leadctl('check');
-  assert.strictEqual(small.status, 0, small.stdout + small.stderr);
-  assert.match(small.stdout, /^ok +keys .*\nok +store .*\nok +mail .*\noff +alarms .*\n$/);
-
-  const azurite = await L.startAzurite(bench);
-  const smtp = await L.startSmtp(bench);
-  bench.configure({ store: 'table', table_connection_file: bench.write('connection', L.connectionString(azurite.port)), ...smtp.settings() });
-  const large = await bench.leadctl('check');
-  assert.strictEqual(large.status, 0, large.stdout + large.stderr);
-  assert.match(large.stdout, /^ok +keys .*\nok +store .*MarketplaceLeadsOps.*\nok +clock .*\noff +spool .*\nok +mail .*\noff +alarms .*\n$/);
-  assert.deepStrictEqual([smtp.logins.length, smtp.mails.length], [1, 0], 'logs in and sends nothing');
-  for (const table of ['MarketplaceLeads', 'MarketplaceLeadsOps']) assert.deepStrictEqual(await L.rows(azurite.port, table), [], 'leaves nothing behind');
-  for (const secret of [L.KEY, L.ACCOUNT_KEY, 'pass word']) assert.ok(!large.stdout.includes(secret));
-});
-
-test('leadctl check: what is wrong is said for each part', async (t) => {
-  const bench = new L.Bench(t);
-  const azurite = await L.startAzurite(bench);
-  const smtp = await L.startSmtp(bench);
-  const set = (changes) => bench.configure({ store: 'table', table_connection_file: bench.file('connection'), ...smtp.settings(), ...changes });
-  const closed = await L.freePort();
-  const cases = [
-    { name: 'wrong account key', connection: L.connectionString(azurite.port).replace(L.ACCOUNT_KEY, Buffer.from('wrong').toString('base64')), says: /FAIL +store .*403.*\bkey\b/ },
-    { name: 'nobody at the endpoint', connection: L.connectionString(closed), says: /FAIL +store .*connect/i },
-    { name: 'wrong SMTP password', password: 'wrong', says: /FAIL +mail .*refuses the login.*mail_password/ },
-    { name: 'nobody at the SMTP port', change: { mail_url: `smtp://localhost:${closed}` }, says: /FAIL +mail .*connect/i },
-    { name: 'no such Maildir', change: { mail_url: 'maildir:/nonexistent/Maildir' }, says: /FAIL +mail .*\/nonexistent\/Maildir/ },
-  ];
-  for (const { name, connection = L.connectionString(azurite.port), password = 'pass word', change, says } of cases) {
-    set(change);
-    bench.write('connection', connection);
-    bench.write('mail-password', password);
-    const result = await bench.leadctl('check');
-    assert.strictEqual(result.status, 1, `${name}: ${result.stdout}${result.stderr}`);
-    assert.match(result.stdout, says, name);
-    assert.strictEqual((result.stdout.match(/FAIL/g) || []).length, 1, `${name}: ${result.stdout}`);
-  }
 });
 
 test('leadctl without a command, with a wrong one, and with help', async (t) => {

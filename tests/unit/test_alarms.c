@@ -15,6 +15,7 @@
 #include "lib/base/file.h"
 #include "lib/base/text.h"
 #include "lib/relay/retry.h"
+#include "lib/relay/tries.h"
 #include "lib/relay/watch.h"
 #include "lib/store/alarms.h"
 #include "lib/store/store_internal.h"
@@ -431,6 +432,96 @@ static void test_raised_with_any_text(void **state)
     end(f);
 }
 
+/* --- wrong keys ---------------------------------------------------------------------------------------------- */
+
+static enum status look(struct tries *tries, uint64_t total, int64_t at_ms, struct faulty *store)
+{
+    struct fail why;
+    return tries_look(tries, total, at_ms, &store->base, &why);
+}
+
+/* Many within an hour are told once a day, with one write; what came before the first look is not counted. */
+static void test_wrong_keys(void **state)
+{
+    struct fixture *f = begin(1);
+    struct faulty *store = &f->hosts[0].store;
+    struct tries tries = {0};
+    const int64_t begun = 1000;
+    (void)state;
+    assert_int_equal(look(&tries, 5000, begun, store), ST_OK);
+    assert_int_equal(look(&tries, 5000 + TRIES_MANY - 1, begun + 30 * MINUTE_MS, store), ST_OK);
+    assert_int_equal(rows(f, store).count, 0);
+    assert_int_equal(look(&tries, 5000 + TRIES_MANY, begun + 50 * MINUTE_MS, store), ST_OK);
+    struct alarm_row alarm = row(f, store);
+    assert_text(alarm.event, "wrong-keys");
+    char text[200], since[CLOCK_TEXT_BYTES];
+    clock_iso_time(alarm.received_ms - 50 * MINUTE_MS, since);
+    since[16] = '\0'; /* a second may have passed between the two looks at the clock */
+    (void)snprintf(text, sizeof text,
+                   "100 requests with a wrong key, or none, have come to this host since %s", since);
+    assert_true(span_starts(alarm.text, span_of(text)));
+    size_t operations = store->count;
+    for (int i = 0; i < 60; i++)
+        assert_int_equal(look(&tries, 6000 + 100 * (uint64_t)i, begun + (51 + i) * MINUTE_MS, store), ST_OK);
+    assert_int_equal(store->count, operations);
+
+    /* A new process of the same day finds that it is told; another day is another alarm. */
+    struct tries other = {0};
+    assert_int_equal(look(&other, 0, begun, store), ST_OK);
+    assert_int_equal(look(&other, TRIES_MANY, begun + 1, store), ST_OK);
+    assert_int_equal(rows(f, store).count, 1);
+    store->offset_ms = DAY_MS;
+    assert_int_equal(look(&other, 2 * TRIES_MANY, begun + 2, store), ST_OK);
+    assert_int_equal(rows(f, store).count, 2);
+    end(f);
+}
+
+/* Looks once a minute for ten hours at a counter that grows by so many at every such look; whether it is told. */
+static bool tells_of(struct fixture *f, struct faulty *store, int per_look, int looks_between)
+{
+    struct tries tries = {0};
+    uint64_t total = 0;
+    for (int minute = 0; minute < 600; minute++) {
+        total += minute % looks_between == 0 ? (uint64_t)per_look : 0;
+        assert_int_equal(look(&tries, total, minute * MINUTE_MS, store), ST_OK);
+    }
+    return rows(f, store).count > 0;
+}
+
+static void test_wrong_keys_over_time(void **state)
+{
+    struct fixture *f = begin(1);
+    struct faulty *store = &f->hosts[0].store;
+    struct tries tries = {0};
+    (void)state;
+    /* Strays that never end: 80 an hour, one by one or all at once. */
+    assert_false(tells_of(f, store, 4, 3));
+    assert_false(tells_of(f, store, TRIES_MANY - 1, 120));
+    /* The counters begin anew, with another file. */
+    assert_int_equal(look(&tries, 1000000, 0, store), ST_OK);
+    assert_int_equal(look(&tries, TRIES_MANY, MINUTE_MS, store), ST_OK);
+    /* Nobody has looked for three hours: what came meanwhile came at some time in them. */
+    assert_int_equal(look(&tries, 5 * TRIES_MANY / 2, 181 * MINUTE_MS, store), ST_OK);
+    assert_int_equal(rows(f, store).count, 0);
+    /* The store does not take it now. */
+    set_faults(store, FAULT_REFUSED, 0, NEVER);
+    assert_int_equal(look(&tries, 5 * TRIES_MANY, 182 * MINUTE_MS, store), ST_AGAIN);
+    heal(store);
+    assert_int_equal(look(&tries, 5 * TRIES_MANY, 183 * MINUTE_MS, store), ST_OK);
+    assert_int_equal(rows(f, store).count, 1);
+    end(f);
+
+    /* Two halves within an hour are many, whenever that began. */
+    f = begin(1);
+    tries = (struct tries){0};
+    for (int minute = 0; minute < 115; minute++) {
+        uint64_t total = TRIES_MANY / 2 * ((minute >= 60 ? 1u : 0u) + (minute >= 110 ? 1u : 0u));
+        assert_int_equal(look(&tries, total, minute * MINUTE_MS, &f->hosts[0].store), ST_OK);
+    }
+    assert_int_equal(rows(f, &f->hosts[0].store).count, 1);
+    end(f);
+}
+
 /* --- the message --------------------------------------------------------------------------------------------- */
 
 static struct alarm_notice notice_of(const char *event, const char *happened)
@@ -445,6 +536,7 @@ static struct alarm_notice notice_of(const char *event, const char *happened)
         .happened = span_of(happened),
         .meaning = span_of(words.meaning),
         .action = span_of(words.action),
+        .lasts = words.lasts,
         .host = SPAN_LIT("web1"),
         .from = &from,
         .to = SPAN_LIT("ops@example.com"),
@@ -555,22 +647,24 @@ static void test_every_event_has_its_message(void **state)
         compose(&n, &again);
         assert_string_equal(message.data, again.data);
         check_message(buf_span(&message));
-        buf_addf(&subject, "Subject: [leadhook] %s", words.title);
+        buf_addf(&subject, "Subject: [leadhook] %s%s", words.title,
+                 words.lasts ? "" : " (2026-11-21 01:10 UTC)");
         assert_text(header(f, buf_span(&message), "Subject:"), subject.data);
         buf_addf(&id, "Message-ID: <alarm.2026-11-21.%s.0@example.com>", name);
         assert_text(header(f, buf_span(&message), "Message-ID:"), id.data);
         decode(buf_span(&message), &body);
-        assert_true(
-            has(&body, "  the spool at /var/lib/leadhook/spool.db\n  .\n  From here on: \xe2\x82\xac 5\n"));
-        assert_true(has(&body, "2026-11-21 01:10 UTC"));
+        assert_true(has(
+            &body, "    the spool at /var/lib/leadhook/spool.db\n    .\n    From here on: \xe2\x82\xac 5\n"));
+        assert_true(has(&body, words.lasts ? "  Noticed    2026-11-21 01:10 UTC\n"
+                                           : "  Since      2026-11-21 01:10 UTC\n"));
         assert_true(has(&body, "web1"));
         for (const char *part = words.meaning; part; part = strchr(part + 1, '\n')) {
             const char *first = part[0] == '\n' ? part + 1 : part;
             char line[600];
-            (void)snprintf(line, sizeof line, "  %.*s\n", (int)strcspn(first, "\n"), first);
+            (void)snprintf(line, sizeof line, "    %.*s\n", (int)strcspn(first, "\n"), first);
             assert_true(has(&body, line));
         }
-        assert_true(has(&body, "What to do\n\n  "));
+        assert_true(has(&body, "What to do\n\n    "));
         assert_false(has(&body, "[...]")); /* nothing of it was cut */
         buf_release(&message);
         buf_release(&again);
@@ -1202,6 +1296,8 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_raised_once_a_day),
         cmocka_unit_test(test_raised_with_any_text),
+        cmocka_unit_test(test_wrong_keys),
+        cmocka_unit_test(test_wrong_keys_over_time),
         cmocka_unit_test(test_every_event_has_its_message),
         cmocka_unit_test(test_message_as_a_whole),
         cmocka_unit_test(test_message_refuses_header_values),

@@ -50,7 +50,7 @@ static void on_end(void *context)
 
 struct conversation {
     const char *name;
-    const char *variables[10]; /* NAME, value, NAME, value, NULL */
+    const char *variables[12]; /* NAME, value, NAME, value, NULL */
     struct span input;
     bool closed_output;
     int end; /* the flags and the status */
@@ -90,6 +90,13 @@ static const struct conversation CONVERSATIONS[] = {
      false,
      DONE,
      "POST /leads? [] [k1] [Bearer k2] [] complete "},
+    {"signature",
+     {POST, "HTTP_WEBHOOK_ID", "msg_1", "HTTP_WEBHOOK_TIMESTAMP", "12", "HTTP_WEBHOOK_SIGNATURE",
+      "v1,a v1,b"},
+     {0},
+     false,
+     DONE,
+     "POST /leads? [] [] [] [] complete  signed [msg_1] [12] [v1,a v1,b]"},
     {"request id", {POST, "REQUEST_ID", "r-1"}, {0}, false, DONE, "POST /leads? [] [] [] [r-1] complete "},
     {"a type at its limit",
      {POST, "CONTENT_TYPE", LONG_256},

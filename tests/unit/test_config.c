@@ -211,7 +211,7 @@ static const struct {
 
     {"mail", SPAN_LIT(MAIL), ""},
     {"mail: without sender and recipient", SPAN_LIT("mail_url = smtps://mail.example.com:465\n"),
-     "F: setting 'mail_to': is needed when mail_url is not 'off'\n"
+     "F: setting 'mail_to': is needed when mail_url is not 'off' (or mail_routes)\n"
      "F: setting 'mail_from': is needed when mail_url is not 'off'\n"},
     {"mail: maildir", SPAN_LIT("mail_url = maildir:/m\nmail_from = A B <a@b>\nmail_to = a@b, c@d\n"), ""},
     {"mail: maildir without a path",
@@ -220,6 +220,10 @@ static const struct {
     {"mail: another scheme",
      SPAN_LIT("mail_url = http://example.com\nmail_from = a@example.com\nmail_to = b@example.com\n"),
      "F:2: " WRONG_MAIL_URL},
+    {"mail: routes in place of recipients",
+     SPAN_LIT("mail_url = maildir:/m\nmail_from = a@example.com\nmail_routes = /r\n"), ""},
+    {"mail: routes in a relative path", SPAN_LIT("mail_routes = r\n"),
+     "F:2: setting 'mail_routes': must be an absolute path\n"},
     {"mail: blank", SPAN_LIT("mail_url =\nmail_from = a@example.com\nmail_to = b@example.com\n"),
      "F:2: " WRONG_MAIL_URL},
     {"mail: user in the URL",
@@ -256,6 +260,12 @@ static const struct {
     {"alarms: 17 recipients",
      SPAN_LIT("alarm_to = a@b,a@b,a@b,a@b,a@b,a@b,a@b,a@b,a@b,a@b,a@b,a@b,a@b,a@b,a@b,a@b,a@b\n" MAIL),
      "F:2: setting 'alarm_to': has more than 16 recipients\n"},
+    {"sandbox: required", SPAN_LIT("sandbox = required\n"), ""},
+    {"sandbox: nothing", SPAN_LIT("sandbox =\n"),
+     "F:2: setting 'sandbox': must be 'on', 'required' or 'off'\n"},
+    {"sandbox: a word like it", SPAN_LIT("sandbox = yes\n"),
+     "F:2: setting 'sandbox': must be 'on', 'required' or 'off'\n"},
+    {"log", SPAN_LIT("log_format = xml\n"), "F:2: setting 'log_format': must be 'logfmt' or 'json'\n"},
     {"detail", SPAN_LIT("notify_detail = some\n"),
      "F:2: setting 'notify_detail': must be 'full' or 'summary'\n"},
     {"withhold", SPAN_LIT("withhold_domains = .edu, Example.org,a-b.c1\n"), ""},
@@ -505,13 +515,11 @@ static void test_secret_files(void **state)
     expect_ok(f, "keys_file = /k\n" MAIL "mail_user = u\nmail_password_file = secret\n");
     expect_secret(f->config.password, SECRET);
 
-    /* One mistake for one missing file. */
-    buf_reset(&want);
-    buf_addf(&want, "F:5: setting 'mail_password_file': cannot open '%s/other': No such file or directory\n",
-             f->directory);
+    /* One mistake for one missing file; its name may be the secret itself. */
     expect_mistakes(f, "missing",
-                    SPAN_LIT("keys_file = /k\n" MAIL "mail_password_file = other\nmail_user = u\n"),
-                    want.data);
+                    SPAN_LIT("keys_file = /k\n" MAIL "mail_password_file = " SECRET "\nmail_user = u\n"),
+                    "F:5: setting 'mail_password_file': cannot read the file that it names: No such file or "
+                    "directory\n");
     buf_release(&content);
     buf_release(&want);
 }
@@ -621,11 +629,11 @@ static void test_example(void **state)
     buf_release(&text);
 }
 
-/* A configuration that others may read holds no secret itself; without one its mode is nobody's business. */
+/* A configuration that others may read holds no secret itself. */
 static void test_exposed_secrets(void **state)
 {
     struct fixture *f = *state;
-    static const mode_t open_modes[] = {0644, 0604, 0660, 0602, 0601};
+    static const mode_t open_modes[] = {0644, 0604, 0601};
     static const mode_t closed_modes[] = {0600, 0400, 0640};
     static const struct span inline_secrets =
         SPAN_LIT("keys_file = /k\nstore = table\ntable_connection = " CONNECTION
@@ -656,9 +664,54 @@ static void test_exposed_secrets(void **state)
     assert_int_equal(read_config(f, SPAN_LIT("keys_file = /k\n")), ST_OK);
 }
 
+/* Who may write to it could have leads mailed to himself. */
+static void test_writable_by_others(void **state)
+{
+    struct fixture *f = *state;
+    static const mode_t modes[] = {0660, 0602, 0666};
+    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
+        char want[512];
+        f->mode = modes[i];
+        (void)unlink(f->path);
+        (void)snprintf(want, sizeof want,
+                       "'%s' is not safe, others may write to it: it has mode %04o; run chmod go-w on it\n",
+                       f->path, f->mode);
+        expect_mistakes(f, "writable", SPAN_LIT("keys_file = /k\n"), want);
+    }
+}
+
+/* What the sandbox lets the process read: of every setting that names such a file, the path as it is opened. */
+static void test_files_read(void **state)
+{
+    struct fixture *f = *state;
+    struct buf path = BUF_INIT(4096), all = BUF_INIT(4096);
+    write_file(f->secret, SPAN_LIT(SECRET "\n"), 0600);
+    (void)setenv("CREDENTIALS_DIRECTORY", f->directory, 1);
+    expect_ok(f, "keys_file = /k\nspool = /var/s\n" MAIL "mail_user = u\nmail_password_file = secret\n"
+                 "table_tls_ca = /a\nmail_tls_ca = /b\nmail_routes = /r\n");
+    for (size_t index = 0; config_next_file(&f->config, &index, &path);) {
+        const char *name = strncmp(path.data, f->directory, strlen(f->directory)) == 0
+                               ? path.data + strlen(f->directory)
+                               : path.data;
+        buf_addf(&all, "%s ", name);
+        buf_reset(&path);
+    }
+    assert_string_equal(all.data, "/k /a /secret /r /b ");
+    buf_release(&path);
+    buf_release(&all);
+
+    expect_ok(f, "keys_file = /k\n");
+    assert_int_equal(f->config.sandbox_mode, SANDBOX_ON);
+    expect_ok(f, "keys_file = /k\nsandbox = required\n");
+    assert_int_equal(f->config.sandbox_mode, SANDBOX_REQUIRED);
+    expect_ok(f, "keys_file = /k\nsandbox = off\n");
+    assert_int_equal(f->config.sandbox_mode, SANDBOX_OFF);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_files_read, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_files, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_no_keys_file, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_defaults, set_up, tear_down),
@@ -673,6 +726,7 @@ int main(void)
         cmocka_unit_test(test_readme),
         cmocka_unit_test(test_example),
         cmocka_unit_test_setup_teardown(test_exposed_secrets, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_writable_by_others, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("config", tests, NULL, NULL);
 }

@@ -493,6 +493,26 @@ static void test_repeat(void **state)
     assert_int_equal(mails(f, "contoso.a"), 2);
 }
 
+/* Hours later too nobody came back: what the sender named it went through the spool with it. */
+static void test_named_repeat(void **state)
+{
+    struct fixture *f = *state;
+    struct lead_write *first = lead(f, "contoso.a", START_MS),
+                      *again = lead(f, "contoso.a", START_MS + 5 * HOUR_MS);
+    memcpy(content_of(again)->contact, first->delivery.lead->contact, LEAD_HASH_TEXT);
+    memcpy(content_of(again)->content, first->delivery.lead->content, LEAD_HASH_TEXT);
+    first->delivery.webhook_id = again->delivery.webhook_id = SPAN_LIT("msg_1");
+    spool(f, first);
+    assert_int_equal(pass(f), 0);
+    spool(f, again);
+    assert_int_equal(pass(f), 0);
+    struct page page = stored(f, "contoso.a");
+    assert_int_equal(page.count, 1);
+    assert_int_equal(row_deliveries(&page.rows[0]).count, 2);
+    assert_true(span_eq(entity_text(&page.rows[0], "WebhookId"), SPAN_LIT("msg_1")));
+    assert_int_equal(mails(f, "contoso.a"), 2);
+}
+
 /* What the other processes will read. */
 static bool is_open(struct fixture *f)
 {
@@ -593,6 +613,7 @@ static void test_refused_for_good(void **state)
         (void)snprintf(partition, sizeof partition, "contoso.%zu", i);
         for (int k = 0; k < 40; k++)
             writes[k] = lead(f, partition, START_MS + 100 * (int64_t)i + k);
+        writes[17]->delivery.webhook_id = SPAN_LIT("msg_17");
         assert_int_equal(put_leads(f->spool, writes, 40), ST_OK);
         f->rules[0] = rules[i];
         f->rules[0].id = writes[17]->delivery.id;
@@ -606,6 +627,7 @@ static void test_refused_for_good(void **state)
         assert_non_null(row);
         assert_int_equal(entity_number(row, COLUMN_RECEIVED_TIME, 0), writes[17]->delivery.received_ms);
         assert_true(entity_text(row, "Reason").len > 0);
+        assert_true(span_eq(entity_text(row, "WebhookId"), SPAN_LIT("msg_17")));
         struct buf body = BUF_INIT(LIMIT_BODY_BYTES);
         assert_int_equal(quarantined_body(row, &body, NULL), ST_OK);
         assert_true(span_eq(buf_span(&body), writes[17]->delivery.lead->payload));
@@ -869,6 +891,7 @@ int main(void)
         TEST(test_same_as_direct),
         TEST(test_order),
         TEST(test_repeat),
+        TEST(test_named_repeat),
         TEST(test_ambiguous_write),
         TEST(test_ambiguous_is_marked),
         TEST(test_changed_row),

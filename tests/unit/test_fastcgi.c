@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -15,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -50,7 +52,8 @@ enum { PENDING_MAX = 8 };
 struct shared {
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    unsigned int begun, handled, afters, ended, waiting;
+    unsigned int begun, handled, afters, ended, waiting, ticks;
+    unsigned int ticks_wanted;    /* so many, also when there are no requests */
     unsigned int refuse_begin;    /* the begin of this number, from 1, has no memory */
     void (*on_flood)(void *peer); /* called while a request for /flood is handled */
     void *peer;
@@ -119,9 +122,11 @@ static void on_after(void *context)
     add(s, &s->afters);
 }
 
-static void on_tick(void *context)
+static bool on_tick(void *context)
 {
-    (void)context;
+    struct shared *s = context;
+    add(s, &s->ticks);
+    return read_counter(s, &s->ticks) < s->ticks_wanted;
 }
 
 static void on_end(void *context)
@@ -131,13 +136,26 @@ static void on_end(void *context)
 }
 
 /* A socket of which a peer takes nothing is hard to have: answers are short.  So what fastcgi.c sends may be cut here. */
-static _Atomic int cut_sends; /* so many calls of other threads send one byte, the next one nothing */
+static _Atomic int cut_sends;    /* so many calls of other threads send one byte, the next one nothing */
+static _Atomic bool takes_drips; /* every other call sends one byte, the others nothing, and time goes by */
+static _Atomic int drips_taken;
 static pthread_t test_thread;
+
+/* The monotonic clock goes on by so much at once. */
+static _Atomic int64_t skipped_ms;
+enum { GAP_MS = 8000, DRIPS = 8 };
 
 ssize_t send(int fd, const void *bytes, size_t len, int flags)
 {
     if (cut_sends > 0 && !pthread_equal(pthread_self(), test_thread)) {
         if (--cut_sends == 0) {
+            errno = EAGAIN;
+            return -1;
+        }
+        len = 1;
+    } else if (takes_drips && !pthread_equal(pthread_self(), test_thread)) {
+        skipped_ms += GAP_MS / 2;
+        if (++drips_taken % 2 == 0) {
             errno = EAGAIN;
             return -1;
         }
@@ -150,8 +168,35 @@ ssize_t send(int fd, const void *bytes, size_t len, int flags)
 static _Atomic int late_fd = -1; /* the peer */
 static struct buf late_bytes = BUF_INIT(1000);
 
+/* A peer that never stops sending: what it has sent last is there again and again. */
+static _Atomic int endless_fd = -1; /* fastcgi.c's */
+
+ssize_t recv(int fd, void *bytes, size_t len, int flags)
+{
+    static const unsigned char record[1024] = {1, STDIN, 0, ID, (1024 - 8) >> 8, (1024 - 8) & 0xFF};
+    if (!pthread_equal(pthread_self(), test_thread) && fd == endless_fd) {
+        for (size_t at = 0; at < len; at += sizeof record)
+            memcpy((char *)bytes + at, record, sizeof record);
+        return (ssize_t)len;
+    }
+    ssize_t got = recvfrom(fd, bytes, len, flags, NULL, NULL);
+    if (got > 0 && memmem(bytes, (size_t)got, "/endless", 8))
+        endless_fd = fd;
+    return got;
+}
+
+int clock_gettime(clockid_t id, struct timespec *now)
+{
+    int result = (int)syscall(SYS_clock_gettime, id, now);
+    if (id == CLOCK_MONOTONIC)
+        now->tv_sec += skipped_ms / 1000;
+    return result;
+}
+
 int shutdown(int fd, int how)
 {
+    if (fd == endless_fd)
+        endless_fd = -1;
     int late = pthread_equal(pthread_self(), test_thread) ? -1 : atomic_exchange(&late_fd, -1);
     if (late >= 0)
         (void)sendto(late, late_bytes.data, late_bytes.len, 0, NULL, 0);
@@ -222,6 +267,8 @@ static void let_go(struct fixture *f)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
+    endless_fd = -1;
+    skipped_ms = 0;
     let_go(f);
     if (f->fastcgi && !fastcgi_stop(f->fastcgi, PATIENCE_MS))
         return -1;
@@ -271,7 +318,7 @@ static void wait_for(struct fixture *f, const unsigned int *counter, unsigned in
 static void expect_counter(struct fixture *f, const char *line)
 {
     struct buf text = BUF_INIT(CONVERSATION_BYTES);
-    metrics_write(&text, f->metrics);
+    metrics_write(&text, f->metrics, 0);
     if (!strstr(text.data, line))
         fail_msg("no '%s' in:\n%s", line, text.data);
     buf_release(&text);
@@ -475,16 +522,18 @@ static void test_good(void **state)
     start(f, 1);
     add_request(&bytes, 0,
                 POST "QUERY_STRING=key=a%20b&x\nCONTENT_TYPE=application/json\nHTTP_X_LEAD_KEY=k1\n"
-                     "HTTP_AUTHORIZATION=Bearer k2\nREQUEST_ID=r-1\nHTTP_PROXY=evil\nCONTENT_LENGTH=7",
+                     "HTTP_AUTHORIZATION=Bearer k2\nREQUEST_ID=r-1\nHTTP_PROXY=evil\nCONTENT_LENGTH=7\n"
+                     "HTTP_WEBHOOK_ID=msg_1\nHTTP_WEBHOOK_TIMESTAMP=12\nHTTP_WEBHOOK_SIGNATURE=v1,a v1,b",
                 SPAN_LIT("{\"a\":1}"));
     int fd = connect_to(f);
     assert_true(write_all(fd, buf_span(&bytes)));
     assert_true(read_answer(fd, &answer));
     assert_string_equal(
         answer.data,
-        "Status: 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 82\r\nCache-Control: no-store\r\n"
+        "Status: 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 114\r\nCache-Control: no-store\r\n"
         "X-Content-Type-Options: nosniff\r\n\r\n"
-        "POST /leads?key=a%20b&x [application/json] [k1] [Bearer k2] [r-1] complete {\"a\":1}");
+        "POST /leads?key=a%20b&x [application/json] [k1] [Bearer k2] [r-1] complete {\"a\":1} "
+        "signed [msg_1] [12] [v1,a v1,b]");
     assert_true(is_at_end(fd));
     (void)close(fd);
     stop(f);
@@ -563,7 +612,7 @@ static void test_parameter_limits(void **state)
         {"HTTP_AUTHORIZATION", LIMIT_QUERY_BYTES, "POST /leads? [] [] [%s] [] complete "},
         {"REQUEST_ID", LIMIT_REQUEST_ID_BYTES, "POST /leads? [] [] [] [%s] complete "},
         {"SCRIPT_NAME", LIMIT_QUERY_BYTES, "POST %s? [] [] [] [] complete "},
-        {"REQUEST_METHOD", 32, "%s /leads? [] [] [] [] complete "},
+        {"REQUEST_METHOD", LIMIT_METHOD_BYTES, "%s /leads? [] [] [] [] complete "},
     };
     static char value[LIMIT_QUERY_BYTES + 2], pairs[2 * LIMIT_QUERY_BYTES], want[2 * LIMIT_QUERY_BYTES];
     start(f, 1);
@@ -584,6 +633,23 @@ static void test_parameter_limits(void **state)
             (void)close(fd);
         }
     }
+}
+
+/* A signature that is too long must not look like none: it comes whole, and is refused by who judges it. */
+static void test_long_signature(void **state)
+{
+    struct fixture *f = *state;
+    static char value[2 * LIMIT_WEBHOOK_SIGNATURE_BYTES + 1], pairs[4 * LIMIT_WEBHOOK_SIGNATURE_BYTES],
+        want[4 * LIMIT_WEBHOOK_SIGNATURE_BYTES];
+    memset(value, 'v', sizeof value - 1);
+    (void)snprintf(pairs, sizeof pairs, "REQUEST_METHOD=POST\nSCRIPT_NAME=/leads\nHTTP_WEBHOOK_SIGNATURE=%s",
+                   value);
+    (void)snprintf(want, sizeof want, "POST /leads? [] [] [] [] complete  signed [] [] [%s]", value);
+    start(f, 1);
+    int fd = connect_to(f);
+    send_request(fd, 0, pairs, NOTHING);
+    expect_answer("a long signature", fd, want);
+    (void)close(fd);
 }
 
 /* --- requests that are not whole ------------------------------------------------------------------------ */
@@ -707,6 +773,31 @@ static void test_management_records(void **state)
     buf_release(&bytes);
     buf_release(&values);
     buf_release(&want);
+}
+
+/* Names that we do not know are left out of the answer; of more than so many bytes there is none. */
+static void test_limit_of_management_records(void **state)
+{
+    struct fixture *f = *state;
+    start(f, 3);
+    for (size_t len = LIMIT_CONTROL_BYTES - 1; len <= LIMIT_CONTROL_BYTES + 1; len++) {
+        struct buf bytes = BUF_INIT(CONVERSATION_BYTES), values = BUF_INIT(2 * LIMIT_CONTROL_BYTES);
+        const size_t head = 5, name = len - head; /* the lengths: four bytes, and one for the value's */
+        const char lengths[] = {(char)0x80, 0, (char)(name >> 8), (char)name, 0};
+        buf_add(&values, (struct span){lengths, sizeof lengths});
+        while (values.len < len)
+            buf_add_char(&values, 'N');
+        add_record_of(&bytes, GET_VALUES, MANAGEMENT, buf_span(&values));
+        int fd = connect_to(f);
+        assert_true(write_all(fd, buf_span(&bytes)));
+        if (len > LIMIT_CONTROL_BYTES)
+            assert_true(is_at_end(fd));
+        else
+            expect_record("values", fd, GET_VALUES_RESULT, MANAGEMENT, NOTHING);
+        (void)close(fd);
+        buf_release(&bytes);
+        buf_release(&values);
+    }
 }
 
 /* One request at a time, and ours only. */
@@ -860,9 +951,9 @@ static void test_request_at_last_moment(void **state)
     add_request(&late_bytes, KEEP_CONN, POST "CONTENT_LENGTH=1", SPAN_LIT("2"));
     late_fd = fd;
     expect_answer("late", fd, "POST /leads? [] [] [] [] complete 2");
-    (void)close(fd);
-    buf_release(&late_bytes);
     stop(f);
+    (void)close(fd); /* only now has who sent the late request ended for sure */
+    buf_release(&late_bytes);
     expect_counter(f, "leadhook_replies_lost_total 0\n");
 }
 
@@ -945,6 +1036,92 @@ static void test_hanging_peer(void **state)
     buf_release(&bytes);
 }
 
+static bool is_taken(int fd)
+{
+    int left = 0;
+    int64_t give_up_ms = clock_monotonic_ms() + PATIENCE_MS;
+    while (ioctl(fd, SIOCOUTQ, &left) == 0 && left > 0 && clock_monotonic_ms() < give_up_ms)
+        (void)usleep(1000);
+    return left == 0;
+}
+
+/* Each byte comes in time, and the whole request never. */
+static void test_dripping_peer(void **state)
+{
+    struct fixture *f = *state;
+    struct buf bytes = BUF_INIT(CONVERSATION_BYTES);
+    start(f, 4);
+    add_request(&bytes, 0, POST "CONTENT_LENGTH=4", SPAN_LIT("late"));
+    int fd = connect_to(f);
+    int drips = 0;
+    while (drips < DRIPS && write_all(fd, span_cut(buf_span(&bytes), (size_t)drips, 1))) {
+        assert_true(is_taken(fd));
+        drips++;
+        skipped_ms += GAP_MS;
+    }
+    assert_true(drips > 1 && drips < DRIPS);
+    (void)close(fd);
+    converse(f);
+    stop(f);
+    skipped_ms = 0;
+    buf_release(&bytes);
+}
+
+/* One that never stops sending takes no other's turn, and is given up. */
+static void test_endless_peer(void **state)
+{
+    struct fixture *f = *state;
+    struct buf bytes = BUF_INIT(CONVERSATION_BYTES);
+    start(f, 4);
+    add_request(&bytes, 0, "REQUEST_METHOD=POST\nSCRIPT_NAME=/endless\nCONTENT_LENGTH=4", SPAN_LIT("late"));
+    int fd = connect_to(f);
+    assert_true(write_all(fd, span_cut(buf_span(&bytes), 0, bytes.len - 20))); /* without the body */
+    while (endless_fd < 0)
+        (void)usleep(1000);
+    assert_true(write_all(fd, SPAN_LIT("x"))); /* so that it is never without something to read */
+    for (int i = 0; i < 3; i++)
+        converse(f);
+    assert_true(endless_fd >= 0);
+    skipped_ms = WAIT_REQUEST_MS;
+    assert_true(is_at_end(fd));
+    (void)close(fd);
+    stop(f);
+    skipped_ms = 0;
+    expect_counter(f, "leadhook_requests_cut_off_total 1\n");
+    buf_release(&bytes);
+}
+
+/* All places and the queue are taken by those who never send a whole request: an honest one is answered soon. */
+static void test_crowd_of_hanging_peers(void **state)
+{
+    struct fixture *f = *state;
+    int hanging[8];
+    struct buf bytes = BUF_INIT(CONVERSATION_BYTES);
+    start(f, 4);
+    add_request(&bytes, 0, POST "CONTENT_LENGTH=4", SPAN_LIT("late"));
+    for (size_t i = 0; i < 8; i++) {
+        hanging[i] = connect_to(f);
+        assert_true(write_all(hanging[i], span_cut(buf_span(&bytes), 0, 40)));
+    }
+    converse(f);
+    for (size_t i = 0; i < 8; i++)
+        (void)close(hanging[i]);
+    buf_release(&bytes);
+}
+
+/* The handler has something to do yet when no requests are left. */
+static void test_wanted_ticks(void **state)
+{
+    struct fixture *f = *state;
+    int64_t give_up_ms = clock_monotonic_ms() + PATIENCE_MS;
+    f->shared.ticks_wanted = 100;
+    start(f, 2);
+    converse(f);
+    while (read_counter(&f->shared, &f->shared.ticks) < 100 && clock_monotonic_ms() < give_up_ms)
+        (void)usleep(1000);
+    assert_true(read_counter(&f->shared, &f->shared.ticks) >= 100);
+}
+
 /* An answer that the socket does not take at once leaves when it does. */
 static void test_answer_in_parts(void **state)
 {
@@ -963,6 +1140,26 @@ static void test_answer_in_parts(void **state)
     stop(f);
     assert_int_equal(f->shared.afters, 10);
     expect_counter(f, "leadhook_replies_lost_total 0\n");
+}
+
+/* Each byte of the answer is taken in time, and the whole answer never. */
+static void test_dripping_taker(void **state)
+{
+    struct fixture *f = *state;
+    struct buf answer = BUF_INIT(CONVERSATION_BYTES);
+    start(f, 1);
+    int fd = connect_to(f);
+    takes_drips = true;
+    send_request(fd, 0, POST "CONTENT_LENGTH=0", NOTHING);
+    assert_false(read_answer(fd, &answer));
+    takes_drips = false;
+    assert_true(drips_taken > DRIPS && drips_taken < 2 * (int)(WAIT_ANSWER_MS / GAP_MS) + DRIPS);
+    (void)close(fd);
+    converse(f);
+    stop(f);
+    skipped_ms = 0;
+    expect_counter(f, "leadhook_replies_lost_total 1\n");
+    buf_release(&answer);
 }
 
 /* The peer has gone when the answer is ready: that is counted, and the thread goes on. */
@@ -1250,18 +1447,25 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_good, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_bodies, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_parameter_limits, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_long_signature, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_cut_off, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_management_records, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_limit_of_management_records, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_other_requests, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_limit_of_parameters, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_pieces, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_answer_in_parts, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_dripping_taker, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_kept_connection, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_too_many_kept, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_stop_with_kept_connection, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_request_at_last_moment, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_flood_of_connections, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_hanging_peer, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_wanted_ticks, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_dripping_peer, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_endless_peer, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_crowd_of_hanging_peers, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_lost_reply, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_many_at_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_start_fails, set_up, tear_down),

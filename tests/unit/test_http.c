@@ -16,6 +16,7 @@
 
 #include "lib/base/clock.h"
 #include "lib/base/limits.h"
+#include "lib/net/certificate.h"
 #include "lib/net/http.h"
 #include "lib/net/loopback.h"
 #include "tests/unit/scripted_server.h"
@@ -571,6 +572,15 @@ static void test_loopback(void **state)
     }
 }
 
+static void test_certificate_times(void **state)
+{
+    (void)state;
+    assert_int_equal(certificate_time_ms("Dec 31 00:00:00 2026 GMT"), 1798675200000);
+    assert_int_equal(certificate_time_ms("Nov  1 23:18:09 2026 GMT"), 1793575089000);
+    assert_int_equal(certificate_time_ms(""), 0);
+    assert_int_equal(certificate_time_ms("never"), 0);
+}
+
 #define WITH_SERVER(test) cmocka_unit_test_setup_teardown(test, start_server, stop_server)
 
 int main(void)
@@ -582,7 +592,7 @@ int main(void)
         WITH_SERVER(test_no_connection), WITH_SERVER(test_certificates),
         WITH_SERVER(test_environment),   WITH_SERVER(test_retry_after),
         WITH_SERVER(test_parallel),      cmocka_unit_test(test_hung_resolver),
-        cmocka_unit_test(test_loopback),
+        cmocka_unit_test(test_loopback), cmocka_unit_test(test_certificate_times),
     };
     struct fail why;
     (void)signal(SIGPIPE, SIG_IGN);

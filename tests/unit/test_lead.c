@@ -610,6 +610,47 @@ static void test_action(void **state)
     }
 }
 
+/* What is not known counts as one, however many there are; what the normalizer makes of an alias is known. */
+static void test_labels(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        const char *source;
+        const char *action;
+    } cases[] = {
+        {"", "none", "none"},
+        {"AzureMarketplace", "AzureMarketplace", "other"},
+        {"AzurePortal", "AzurePortal", "other"},
+        {"TestDrive", "TestDrive", "other"},
+        {"AppSource", "AppSource", "other"},
+        {"INS", "other", "INS"},
+        {"PLT", "other", "PLT"},
+        {"DNC", "other", "DNC"},
+        {"Create", "other", "Create"},
+        {"StartTestDrive", "other", "StartTestDrive"},
+        {"other", "other", "other"},
+        {"none", "other", "other"},
+        {"ana@example.com", "other", "other"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        size_t source = lead_source_index(span_of(cases[i].name));
+        size_t action = lead_action_index(span_of(cases[i].name));
+        assert_true(source < LEAD_SOURCE_LABELS && action < LEAD_ACTION_LABELS);
+        assert_string_equal(lead_source_label(source), cases[i].source);
+        assert_string_equal(lead_action_label(action), cases[i].action);
+    }
+}
+
+static void test_action_words(void **state)
+{
+    (void)state;
+    same_text("INS", lead_action_words(SPAN_LIT("INS")).ptr, "Get it now");
+    same_text("create", lead_action_words(SPAN_LIT(" create")).ptr, "Created in Azure portal");
+    same("unknown", lead_action_words(SPAN_LIT("INSX")), span_empty());
+    same("blank", lead_action_words(span_empty()), span_empty());
+}
+
 static void test_description(void **state)
 {
     struct fixture *f = *state;
@@ -723,12 +764,37 @@ static void test_withheld_domains(void **state)
         {"a@school.edu", "", false},
         {"a@school.edu", NULL, false},
         {"a@school.edu", " , ,", false},
+        {"a\xEF\xBC\xA0school.edu", ".edu", true}, /* an at-sign of full width */
+        {"a@x.com \xEF\xBC\xA0 school.edu", ".edu", true},
+        {"a@xn--schle-lua.edu", ".edu", true},
+        {"a@xn--schle-lua.org", "xn--schle-lua.org", true},
+        {"a\xEF\xBC\xA1school.edu", ".edu", false},
     };
     for (size_t i = 0; i < COUNT(rows); i++) {
         f->payload = (struct payload){.customer.email = span_of(rows[i].email)};
         normalize(f, rows[i].domains);
         same_number(rows[i].email, f->lead.withheld, rows[i].withheld);
         same(rows[i].email, f->lead.customer.email, span_of(rows[i].withheld ? "" : rows[i].email));
+    }
+}
+
+/* Each address is compared with each domain, and both come in any number: so many addresses are looked at, and more
+ * than that could hide one. */
+static void test_withheld_addresses(void **state)
+{
+    struct fixture *f = *state;
+    for (size_t count = LIMIT_LEAD_ADDRESSES - 1; count <= LIMIT_LEAD_ADDRESSES + 1; count++) {
+        for (int last = 0; last < 2; last++) {
+            buf_reset(&f->body);
+            for (size_t i = 0; i < count; i++)
+                buf_addf(&f->body, "a@x.%s ", last && i + 1 == count ? "edu" : "org");
+            assert_int_equal(f->body.error, ST_OK);
+            f->payload = (struct payload){.customer.email = buf_span(&f->body)};
+            normalize(f, "z.example,.edu");
+            same_number("withheld", f->lead.withheld, last || count > LIMIT_LEAD_ADDRESSES);
+            normalize(f, " ");
+            same_number("no domains", f->lead.withheld, 0);
+        }
     }
 }
 
@@ -763,6 +829,52 @@ static void test_withheld_lead(void **state)
     same_text("contact", l->contact, RANDOM_CONTACT);
     same_text("content", l->content, RANDOM_CONTENT);
     same_text("partition", l->partition, "p.o");
+}
+
+/* An address in another field of the customer counts as much. */
+static void test_withheld_for_any_field(void **state)
+{
+    struct fixture *f = *state;
+    for (size_t i = 0; i < sizeof(struct customer) / sizeof(struct span); i++) {
+        struct span fields[sizeof(struct customer) / sizeof(struct span)] = {{0}};
+        fields[i] = SPAN_LIT("write to ana@school.edu");
+        f->payload = (struct payload){0};
+        memcpy(&f->payload.customer, fields, sizeof f->payload.customer);
+        normalize(f, ".edu");
+        assert_true(f->lead.withheld);
+        assert_int_equal(f->lead.customer.country.len, 0);
+    }
+    f->payload = (struct payload){.description = SPAN_LIT("my student is ana@school.edu")};
+    normalize(f, ".edu");
+    assert_false(f->lead.withheld);
+}
+
+/* Nothing that is kept of a withheld lead, nor its partition, holds an address. */
+static void test_withheld_lead_has_no_address(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const texts[] = {"ana@school.edu", "X-INS|ana@school.edu", "ana%40school.edu",
+                                        "ana\xEF\xBC\xA0school.edu"};
+    for (size_t i = 0; i < COUNT(texts); i++) {
+        char description[120];
+        (void)snprintf(description, sizeof description, "{\"mktcmpid\":\"%s\"}", texts[i]);
+        struct span text = span_of(texts[i]);
+        f->payload = (struct payload){.customer = {.email = SPAN_LIT("ana@school.edu"), .country = text},
+                                      .lead_source = text,
+                                      .action_code = text,
+                                      .offer_title = text,
+                                      .product_id = text,
+                                      .description = span_of(description)};
+        normalize(f, ".edu");
+        identify(f);
+        const struct lead *l = &f->lead;
+        const struct span kept[] = {l->customer.country,  l->lead_source, l->action_code, l->offer_title,
+                                    l->product_id,        l->description, l->source,      l->action,
+                                    l->publisher_id,      l->offer_id,    l->campaign,    l->payload,
+                                    span_of(l->partition)};
+        for (size_t k = 0; k < COUNT(kept); k++)
+            assert_false(span_has_nocase(kept[k], SPAN_LIT("school")));
+    }
 }
 
 static void test_payload_is_the_body(void **state)
@@ -970,6 +1082,105 @@ static void test_hashes(void **state)
     same_text("contact", f->lead.contact, "6c65652bc98d72d3146a1480852a5e38");
 }
 
+/* A delivery that its sender has named is told by the name: whatever else the hashes would be made of. */
+static void test_named_delivery(void **state)
+{
+    struct fixture *f = *state;
+    static const char nobody[] = "{\"OfferTitle\":\"x\"}",
+                      ana[] = "{\"UserDetails\":{\"Email\":\"ana@example.com\"}}",
+                      ana_again[] = "{ \"UserDetails\":{\"Email\":\"ANA@example.com\"}}";
+    const char *contact_of_ana = "6c65652bc98d72d3146a1480852a5e38";
+    unsigned char bytes[LEAD_RANDOM_BYTES];
+    assert_int_equal(lead_bytes_of_name(SPAN_LIT("marketplace"), SPAN_LIT("msg_1"), bytes, &f->why), ST_OK);
+    const struct {
+        const char *name, *body, *withhold;
+        enum lead_identity identity;
+        const char *contact, *content;
+    } rows[] = {
+        {"by body", ana, "", LEAD_BY_BODY, contact_of_ana, "60355a7fbbbd5f362783b54d1b2ce500"},
+        {"by name", ana, "", LEAD_BY_NAME, contact_of_ana, "05171000d03fdaf335790fbc3681646f"},
+        {"by name, other bytes", ana_again, "", LEAD_BY_NAME, contact_of_ana,
+         "05171000d03fdaf335790fbc3681646f"},
+        {"nobody, by name", nobody, "", LEAD_BY_NAME, "e3a505e574ea4233f62f6f8a7cf4b432",
+         "05171000d03fdaf335790fbc3681646f"},
+        {"withheld, by name", ana, "example.com", LEAD_BY_NAME, "e3a505e574ea4233f62f6f8a7cf4b432",
+         "05171000d03fdaf335790fbc3681646f"},
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        assert_int_equal(lead_understand(span_of(rows[i].body), SPAN_LIT(JSON_TYPE),
+                                         span_of(rows[i].withhold), rows[i].identity, bytes, &f->arena,
+                                         &f->lead, &f->offset, &f->why),
+                         ST_OK);
+        same_text(rows[i].name, f->lead.contact, rows[i].contact);
+        same_text(rows[i].name, f->lead.content, rows[i].content);
+    }
+}
+
+/* Other names, also those of other keys, give other bytes; parts do not run together. */
+static void test_names_of_deliveries(void **state)
+{
+    struct fixture *f = *state;
+    static const struct {
+        const char *key_name, *name;
+    } rows[] = {{"a", "bc"}, {"ab", "c"}, {"abc", ""}, {"", "abc"}, {"a", "bd"}, {"A", "bc"}};
+    unsigned char bytes[COUNT(rows)][LEAD_RANDOM_BYTES], again[LEAD_RANDOM_BYTES];
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        assert_int_equal(
+            lead_bytes_of_name(span_of(rows[i].key_name), span_of(rows[i].name), bytes[i], &f->why), ST_OK);
+        assert_int_equal(lead_bytes_of_name(span_of(rows[i].key_name), span_of(rows[i].name), again, &f->why),
+                         ST_OK);
+        assert_memory_equal(bytes[i], again, sizeof again);
+        for (size_t k = 0; k < i; k++)
+            assert_memory_not_equal(bytes[i], bytes[k], sizeof again);
+    }
+    /* The longest there can be. */
+    static char longest[LIMIT_WEBHOOK_ID_BYTES];
+    memset(longest, 'x', sizeof longest);
+    assert_int_equal(lead_bytes_of_name((struct span){longest, LIMIT_KEY_NAME_BYTES},
+                                        (struct span){longest, sizeof longest}, again, &f->why),
+                     ST_OK);
+}
+
+/* No body is a lead and the text of a name at once: so a key's holder cannot take the place of another's delivery. */
+static void test_no_body_is_a_name(void **state)
+{
+    struct fixture *f = *state;
+    unsigned char bytes[LEAD_RANDOM_BYTES] = {0};
+    assert_int_equal(lead_understand(SPAN_LIT("delivery\0a\0&email=a@x&\0"), SPAN_LIT(FORM_TYPE),
+                                     span_empty(), LEAD_BY_BODY, bytes, &f->arena, &f->lead, &f->offset,
+                                     &f->why),
+                     ST_INVALID);
+}
+
+/* Each may have as many values as a lead: so many are read, with the memory that there is for a request. */
+static void test_many_customers(void **state)
+{
+    struct fixture *f = *state;
+    for (size_t count = LIMIT_LEAD_CUSTOMERS - 1; count <= LIMIT_LEAD_CUSTOMERS + 1; count++) {
+        buf_reset(&f->body);
+        buf_add_text(&f->body, "{\"LeadSource\":\"x\"");
+        for (size_t i = 0; i < count; i++) {
+            bool is_last = i + 1 == count;
+            buf_add_text(&f->body, ",\"UserDetails\":\"{");
+            for (size_t values = 0; values < LIMIT_JSON_VALUES - 2; values++)
+                buf_add_text(&f->body, "\\\"\\\":1,");
+            buf_addf(&f->body, "\\\"%s\\\":\\\"a\\\"}\"", is_last ? "Email" : "Other");
+        }
+        buf_add_text(&f->body, "}");
+        assert_int_equal(read_built(f, JSON_TYPE), ST_OK);
+        same("the last one", f->payload.customer.email,
+             count <= LIMIT_LEAD_CUSTOMERS ? SPAN_LIT("a") : span_empty());
+        assert_true(f->arena.used < LIMIT_REQUEST_ARENA / 2);
+    }
+    buf_reset(&f->body); /* objects are part of the lead: any number of them */
+    buf_add_text(&f->body, "{\"LeadSource\":\"x\"");
+    for (size_t i = 0; i < 10; i++)
+        buf_addf(&f->body, ",\"UserDetails\":{\"%s\":\"a\"}", i == 9 ? "Email" : "Other");
+    buf_add_text(&f->body, "}");
+    assert_int_equal(read_built(f, JSON_TYPE), ST_OK);
+    same("objects", f->payload.customer.email, SPAN_LIT("a"));
+}
+
 /* --- CustomerInfo -------------------------------------------------------------------------------------------- */
 
 static void test_customer_info(void **state)
@@ -1008,11 +1219,17 @@ int main(void)
         TEST(test_lead_source),
         TEST(test_offer_ids),
         TEST(test_action),
+        TEST(test_labels),
+        TEST(test_action_words),
         TEST(test_description),
         TEST(test_description_limit),
         TEST(test_marker_in_any_field),
         TEST(test_withheld_domains),
+        TEST(test_withheld_addresses),
+        TEST(test_many_customers),
         TEST(test_withheld_lead),
+        TEST(test_withheld_for_any_field),
+        TEST(test_withheld_lead_has_no_address),
         TEST(test_payload_is_the_body),
         TEST(test_partition),
         TEST(test_partition_length),
@@ -1020,6 +1237,9 @@ int main(void)
         TEST(test_contact),
         TEST(test_random_where_nothing_identifies),
         TEST(test_hashes),
+        TEST(test_named_delivery),
+        TEST(test_names_of_deliveries),
+        TEST(test_no_body_is_a_name),
         TEST(test_customer_info),
     };
     return cmocka_run_group_tests_name("lead", tests, NULL, NULL);

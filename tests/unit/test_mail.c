@@ -53,7 +53,11 @@ static const struct {
     {SPAN_LIT("jane.doe+leads@mail.example.co.uk"), true, true},
     {SPAN_LIT("o'hara=x_y-z/1#$&*?^`{|}~@example.com"), true, true},
     {SPAN_LIT("a@b.c"), true, true},
-    {SPAN_LIT("a@xn--mller-kva.example"), true, true},
+    {SPAN_LIT("a@xn--mller-kva.example"), true, false}, /* a program may show it as it likes */
+    {SPAN_LIT("a@mail.XN--0117.example"), true, false},
+    {SPAN_LIT("=?utf-8?q?b=40other.example=3E?=@example.com"), true, false}, /* some decode it even here */
+    {SPAN_LIT("a=?utf-8?b?YQ==?=@example.com"), true, false},
+    {SPAN_LIT("a=b?c@example.com"), true, true},
     {SPAN_LIT(A64 "@example.com"), true, true},
     {SPAN_LIT("a@" A63 ".com"), true, true},
     {SPAN_LIT("root@localhost"), true, false},
@@ -602,6 +606,36 @@ static void test_links(void **state)
     }
 }
 
+/* The row that it comes from is others' to write as well: what is not an id makes no header. */
+static void test_request_id(void **state)
+{
+    (void)state;
+    static const char too_long[] = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    static const char *const bad[] = {"",         "a b",   "a\r\nBcc: x@example.com", "a:b", "a@b",
+                                      "\xC3\xBC", too_long};
+    struct notification n = notification_of(&full_lead);
+    struct buf without, with, want = BUF_INIT(LIMIT_MAIL_BYTES);
+    assert_int_equal(sizeof too_long - 1, LIMIT_REQUEST_ID_BYTES + 1);
+    compose(&n, &without);
+    for (size_t i = 0; i < COUNT(bad); i++) {
+        n.request_id = span_of(bad[i]);
+        compose(&n, &with);
+        if (!span_eq(buf_span(&with), buf_span(&without)))
+            fail_msg("'%s' is in the mail", bad[i]);
+        buf_release(&with);
+    }
+    const char *after = strstr(without.data, "MIME-Version:");
+    assert_non_null(after);
+    n.request_id = span_of(too_long + 1);
+    buf_add(&want, (struct span){without.data, (size_t)(after - without.data)});
+    buf_addf(&want, "X-Request-ID: %s\r\n%s", too_long + 1, after);
+    compose(&n, &with);
+    assert_string_equal(with.data, want.data);
+    buf_release(&with);
+    buf_release(&without);
+    buf_release(&want);
+}
+
 static void test_refuses_header_values(void **state)
 {
     (void)state;
@@ -785,7 +819,7 @@ static void test_lines_are_indented(void **state)
     struct notification n = notification_of(&lead);
     struct buf message;
     lead.customer.company = SPAN_LIT("X\nAbout this lead\n\n  Lead id    fake");
-    lead.description = SPAN_LIT("a\nAbout this lead\n  Lead id    fake");
+    lead.description = SPAN_LIT("a\nAbout this lead\n  Lead id    fake\nLead id    fake");
     compose(&n, &message);
     size_t titles = 0;
     struct span rest = buf_span(&message), line;
@@ -1051,6 +1085,7 @@ int main(void)
         cmocka_unit_test(test_bare),
         cmocka_unit_test(test_reply_to),
         cmocka_unit_test(test_links),
+        cmocka_unit_test(test_request_id),
         cmocka_unit_test(test_refuses_header_values),
         cmocka_unit_test(test_hostile_values),
         cmocka_unit_test(test_huge_values),

@@ -132,6 +132,21 @@ static void test_problems(void **state)
     reply_release(&reply);
 }
 
+/* An answer that nginx gives in our place has nothing that nginx would mix with its own. */
+static void test_location(void **state)
+{
+    (void)state;
+    struct reply reply = REPLY_INIT;
+    reply_problem(&reply, &(struct problem){.code = 401, .detail = "x", .location = SPAN_LIT("@denied")});
+    expect("location", &reply,
+           "Status: 401 Unauthorized\r\nX-Accel-Redirect: @denied\r\nX-Problem: {\"type\":\"about:blank\","
+           "\"title\":\"Unauthorized\",\"status\":401,\"detail\":\"x\"}\r\n",
+           "");
+    reply_problem(&reply, &(struct problem){.code = 404, .detail = "x"});
+    assert_int_equal(reply.location.len, 0);
+    reply_release(&reply);
+}
+
 static void test_text(void **state)
 {
     (void)state;
@@ -181,7 +196,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_accepted), cmocka_unit_test(test_problems), cmocka_unit_test(test_text),
-        cmocka_unit_test(test_limit),    cmocka_unit_test(test_codes),
+        cmocka_unit_test(test_location), cmocka_unit_test(test_limit),    cmocka_unit_test(test_codes),
     };
     return cmocka_run_group_tests_name("reply", tests, NULL, NULL);
 }

@@ -15,6 +15,8 @@
 #include "lib/base/buf.h"
 #include "lib/base/clock.h"
 #include "lib/mail/transport.h"
+#include "lib/net/http.h"
+#include "tests/unit/freed.h"
 #include "tests/unit/smtp_server.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -108,6 +110,21 @@ static const struct {
      .want = MAIL_CONFIGURATION,
      .peer = 535,
      .text = "mail_password): 535 5.7.8 wrong"},
+    {.name = "the password is repeated",
+     .has_user = true,
+     .rules = {{"LOGIN", "535-5.7.8 wrong\r\n535 leads/" PASSWORD " is unknown\r\n"}},
+     .want = MAIL_CONFIGURATION,
+     .text = "mail_password): 535, in words that hold the password"},
+    {.name = "the command with the password is repeated",
+     .has_user = true,
+     .rules = {{"RCPT", "550 what is 'AGxlYWRzAHMzY3IzdA=='?\r\n"}},
+     .want = MAIL_PERMANENT,
+     .text = "answered: 550, in words that hold the password"},
+    {.name = "the line with the password is repeated",
+     .has_user = true,
+     .rules = {{"MAIL", "451 what is 'czNjcjN0'?\r\n"}},
+     .want = MAIL_TRANSIENT,
+     .text = "answered: 451, in words that hold the password"},
     {.name = "login not possible now",
      .has_user = true,
      .rules = {{"LOGIN", "454 4.7.0 later\r\n"}},
@@ -163,11 +180,11 @@ static const struct {
     {.name = "recipient refused, in many words",
      .rules =
          {{"RCPT",
-           "550-5.1.1 <to@example.com>: unknown, ask\r\n550-5.1.1 postmaster@example.com or <\"o d d\"@x>\r\n"
+           "550-5.1.1 <to@example.com>: to%40example.com unknown, ask\r\n550-5.1.1 postmaster@example.com or <\"o d d\"@x>\r\n"
            "550 5.1.1 at once\r\n"}},
      .want = MAIL_PERMANENT,
      .peer = 550,
-     .text = "550-5.1.1 <...>: unknown, ask 550-5.1.1 <...> or <...> 550 5.1.1 at once"},
+     .text = "550-5.1.1 <...>: <...> unknown, ask 550-5.1.1 <...> or <...> 550 5.1.1 at once"},
     {.name = "552 at the recipient",
      .rules = {{"RCPT", "552 too many\r\n"}},
      .want = MAIL_TRANSIENT,
@@ -655,6 +672,39 @@ static void test_nobody_listens(void **state)
     server_release(&server);
 }
 
+/* Ours, and what libcurl has made of it: as it is, and as each kind of login puts it on the line. */
+static void test_password_is_wiped(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *methods, *secret;
+    } rows[] = {
+        {PLAIN_ONLY, PASSWORD},
+        {PLAIN_ONLY, "AGxlYWRzAHMzY3IzdA=="},
+        {LOGIN_ONLY, PASSWORD},
+        {LOGIN_ONLY, "czNjcjN0"},
+    };
+    for (size_t i = 0; FREED_IS_WATCHED && i < COUNT(rows); i++) {
+        struct server server;
+        struct rule rules[RULES_MAX] = {{"EHLO", rows[i].methods}};
+        struct mail_settings settings = {
+            .tls_off = true, .user = SPAN_LIT(USER), .password = SPAN_LIT(PASSWORD)};
+        struct fail why;
+        server_start(&server, rules);
+        watch_freed(rows[i].secret, strlen(rows[i].secret));
+        struct mail_transport *transport = transport_to(server.port, &settings);
+        assert_int_equal(send_text(transport, SPAN_LIT(MESSAGE), NULL, &why), MAIL_ACCEPTED);
+        mail_transport_free(transport);
+        size_t blocks = freed.blocks, found = freed.found;
+        watch_freed(NULL, 0);
+        server_stop(&server);
+        if (blocks == 0 || found > 0)
+            fail_msg("'%s' in %zu of %zu blocks", rows[i].secret, found, blocks);
+        assert_true(has(&server.lines, rows[i].secret) || strcmp(rows[i].secret, PASSWORD) == 0);
+        server_release(&server);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -669,9 +719,10 @@ int main(void)
         cmocka_unit_test(test_settings),
         cmocka_unit_test(test_probe),
         cmocka_unit_test(test_nobody_listens),
+        cmocka_unit_test(test_password_is_wiped),
     };
     (void)signal(SIGPIPE, SIG_IGN); /* as the programs do */
-    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+    if (http_global_init(NULL) != ST_OK)
         return 1;
     int failed = cmocka_run_group_tests_name("smtp", tests, NULL, NULL);
     curl_global_cleanup();

@@ -179,6 +179,30 @@ static void test_offers_are_remembered(void **state)
     spool_close(spool);
 }
 
+/* That another one wrote of a test does not stand for a customer's lead. */
+static void test_tests_are_remembered_as_such(void **state)
+{
+    struct place *p = *state;
+    struct spool *spool = open_spool(p);
+    char path[128];
+    for (int process = 0; process < 3; process++) {
+        struct lead_write *write = make_lead(&p->arena, "contoso.a", START_MS);
+        struct lead lead = *write->delivery.lead;
+        struct store *table;
+        struct offers *offers;
+        lead.is_test = process == 0;
+        write->delivery.lead = &lead;
+        (void)snprintf(path, sizeof path, "%s/table%d.db", p->directory, process);
+        assert_int_equal(store_open_sqlite(path, &table, NULL), ST_OK);
+        assert_int_equal(offers_new(&offers, NULL), ST_OK);
+        assert_int_equal(offers_ensure(offers, table, spool, &write->delivery, soon(), NULL), ST_OK);
+        assert_int_equal(directory_has(table, write, &p->arena), process < 2);
+        offers_free(offers);
+        store_close(table);
+    }
+    spool_close(spool);
+}
+
 /* One lead that no store could take does not keep the others out. */
 static void test_refused_lead(void **state)
 {
@@ -1815,6 +1839,7 @@ int main(int argc, char **argv)
         TEST(test_round_trip),
         TEST(test_rows_that_are_there),
         TEST(test_offers_are_remembered),
+        TEST(test_tests_are_remembered_as_such),
         TEST(test_refused_lead),
         TEST(test_remove),
         TEST(test_synced),

@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "handler/ctl/status.h"
+#include "handler/ctl/status/status.h"
 #include "lib/base/json_read.h"
 #include "lib/base/text.h"
 #include "lib/relay/relay_socket.h"
@@ -39,8 +39,10 @@ static struct status_facts healthy(void)
         .mail_is_on = true,
         .mails_known = true,
         .quarantine_known = true,
+        .quarantine_max_bytes = 1024 * 1024 * 1024,
         .alarms_are_on = true,
         .alarms_known = true,
+        .troubles_known = true,
         .leads_known = true,
         .lead_last_ms = NOW - 5 * MINUTE,
         .leads_today = {.count = 37},
@@ -52,6 +54,13 @@ static void add_alarm(struct status_facts *f, enum alarm alarm, bool today)
 {
     (void)snprintf(f->alarms[f->alarm_count].name, sizeof f->alarms[0].name, "%s", alarm_name(alarm));
     f->alarms[f->alarm_count++].is_today = today;
+}
+
+static void add_trouble(struct status_facts *f, enum trouble_kind kind, const char *title)
+{
+    f->troubles[kind].count++;
+    f->listed[f->listed_count].kind = kind;
+    (void)snprintf(f->listed[f->listed_count++].title, sizeof f->listed[0].title, "%s", title);
 }
 
 /* --- changes to a healthy host ------------------------------------------------------------------------------- */
@@ -177,9 +186,13 @@ static void parked_many(struct status_facts *f)
 }
 static void paused(struct status_facts *f)
 {
-    add_alarm(f, ALARM_MAIL_PAUSED, true);
+    add_trouble(f, TROUBLE_MAIL_PAUSED, "The mail server refuses the settings of web1");
     f->mails[MAIL_STATE_WAITING].count = 2;
     f->mails_due_ms = NOW - 1;
+}
+static void refused_without_mail(struct status_facts *f)
+{
+    add_trouble(f, TROUBLE_MAIL_PAUSED, "The mail server refuses the settings of web1");
 }
 static void paused_and_late(struct status_facts *f)
 {
@@ -188,12 +201,33 @@ static void paused_and_late(struct status_facts *f)
 }
 static void was_paused(struct status_facts *f)
 {
-    add_alarm(f, ALARM_MAIL_PAUSED, true); /* and all mail has gone out since */
+    add_alarm(f, ALARM_MAIL_PAUSED, true); /* and it takes us again */
 }
-static void was_paused_yesterday(struct status_facts *f)
+static void silent_offer(struct status_facts *f)
 {
-    paused(f);
-    f->alarms[0].is_today = false;
+    add_trouble(f, TROUBLE_SILENCE, "No lead for contoso.app since 2026-11-06 10:02 UTC");
+}
+static void many_silent_offers(struct status_facts *f)
+{
+    silent_offer(f);
+    f->troubles[TROUBLE_SILENCE] = (struct tally){.count = 1000, .more = true};
+}
+static void everything_ends(struct status_facts *f)
+{
+    silent_offer(f);
+    add_trouble(f, TROUBLE_KEY_RETIRING, "The key 'market' ends 2026-12-31 00:00 UTC");
+    add_trouble(f, TROUBLE_SAS_ENDING, "The SAS for the table ends 2026-12-01 00:00 UTC");
+    add_trouble(f, TROUBLE_CERTIFICATE_ENDING,
+                "The certificate of the mail server ends 2026-12-02 00:00 UTC");
+}
+static void refused_by_the_table(struct status_facts *f)
+{
+    silent_and_not_made(f);
+    add_trouble(f, TROUBLE_TABLE_REFUSED, "web1 has no access to the table");
+}
+static void troubles_not_known(struct status_facts *f)
+{
+    f->troubles_known = false;
 }
 static void deferred(struct status_facts *f)
 {
@@ -213,6 +247,16 @@ static void late(struct status_facts *f)
 static void quarantined(struct status_facts *f)
 {
     f->quarantined.count = 2;
+}
+static void quarantined_near_bound(struct status_facts *f)
+{
+    f->quarantined.count = 9000;
+    f->quarantine_bytes = f->quarantine_max_bytes / 10 * 9 + 1;
+}
+static void quarantined_at_bound(struct status_facts *f)
+{
+    f->quarantined.count = 9000;
+    f->quarantine_bytes = f->quarantine_max_bytes;
 }
 static void quarantined_in_spool(struct status_facts *f)
 {
@@ -298,13 +342,21 @@ static const struct judged {
     {paused, VERDICT_WARNING, "LEADHOOK WARNING: 2 mails paused"},
     {paused_and_late, VERDICT_WARNING, "LEADHOOK WARNING: 2 mails paused"},
     {was_paused, VERDICT_OK, "LEADHOOK OK: last lead 5 min ago, 37 today"},
-    {was_paused_yesterday, VERDICT_OK, "LEADHOOK OK: last lead 5 min ago, 37 today"},
+    {refused_without_mail, VERDICT_WARNING, "LEADHOOK WARNING: the mail server refuses us"},
     {deferred, VERDICT_OK, "LEADHOOK OK: last lead 5 min ago, 37 today"},
     {in_time, VERDICT_OK, "LEADHOOK OK: last lead 5 min ago, 37 today"},
     {late, VERDICT_WARNING, "LEADHOOK WARNING: mail is late by 30 min"},
     {quarantined, VERDICT_WARNING, "LEADHOOK WARNING: 2 in quarantine"},
+    {quarantined_near_bound, VERDICT_WARNING, "LEADHOOK WARNING: 9000 in quarantine"},
+    {quarantined_at_bound, VERDICT_WARNING, "LEADHOOK WARNING: 9000 in quarantine, which is 100 % full"},
     {quarantined_in_spool, VERDICT_WARNING, "LEADHOOK WARNING: 1 in quarantine"},
     {nobody, VERDICT_WARNING, "LEADHOOK WARNING: no relay runs"},
+    {silent_offer, VERDICT_WARNING, "LEADHOOK WARNING: no leads for 1 offer"},
+    {many_silent_offers, VERDICT_WARNING, "LEADHOOK WARNING: no leads for 1000+ offers"},
+    {everything_ends, VERDICT_WARNING,
+     "LEADHOOK WARNING: the SAS ends soon; 1 certificate ends soon; +2 more"},
+    {refused_by_the_table, VERDICT_WARNING, "LEADHOOK WARNING: no access to the table"},
+    {troubles_not_known, VERDICT_UNKNOWN, "LEADHOOK UNKNOWN: not everything could be read"},
     {not_needed, VERDICT_OK, "LEADHOOK OK: last lead 5 min ago, 37 today"},
     {unseen, VERDICT_OK, "LEADHOOK OK: last lead 5 min ago, 37 today"},
     {half_known_and_parked, VERDICT_WARNING, "LEADHOOK WARNING: 1 mail parked; not everything could be read"},
@@ -373,6 +425,9 @@ static struct status_facts longest(void)
     f.alarms_known = true;
     for (int a = 0; a < ALARM_COUNT; a++)
         add_alarm(&f, (enum alarm)a, a % 2 == 0);
+    for (int i = 0; i < STATUS_TROUBLES; i++)
+        add_trouble(&f, (enum trouble_kind)(i % TROUBLE_KINDS), "t");
+    memset(f.listed[0].title, 't', sizeof f.listed[0].title - 1);
     f.offers_today = (struct tally){.count = 1000, .more = true};
     for (size_t i = 0; i < STATUS_OFFERS; i++) {
         memset(f.offers[i].name, 'o', sizeof f.offers[i].name - 1);
@@ -449,6 +504,7 @@ static void test_rows(void **state)
     f.mails_due_ms = NOW + 5 * MINUTE;
     f.quarantined.count = 2;
     f.quarantined_last_ms = NOW - 72 * 60 * MINUTE;
+    f.quarantine_bytes = 4096;
     add_alarm(&f, ALARM_SPOOLING, false);
     add_alarm(&f, ALARM_MAIL_PARKED, true);
     add_alarm(&f, ALARM_QUARANTINED, true);
@@ -456,9 +512,24 @@ static void test_rows(void **state)
     f.offers[0] =
         (struct offer_today){.name = "contoso.app", .leads = {.count = 37}, .last_ms = NOW - MINUTE};
     assert_shows(&f, "mails       1 waits, next due in 5 min; 0 claimed, 1 sending; 0 parked\n");
-    assert_shows(&f, "quarantine  2 items wait for a person, newest 3 days ago\n");
+    assert_shows(&f, "quarantine  2 items wait, newest 3 days ago; 4 KiB of 1 GiB\n");
     assert_shows(&f, "alarms      today: mail-parked, quarantined; yesterday: spooling\n");
     assert_shows(&f, "            contoso.app  37, last 1 min ago\n");
+
+    f = healthy();
+    assert_shows(&f, "troubles    none that last\n");
+    everything_ends(&f);
+    assert_shows(&f, "troubles    No lead for contoso.app since 2026-11-06 10:02 UTC\n"
+                     "            The key 'market' ends 2026-12-31 00:00 UTC\n"
+                     "            The SAS for the table ends 2026-12-01 00:00 UTC\n"
+                     "            The certificate of the mail server ends 2026-12-02 00:00 UTC\n"
+                     "leads       ");
+    for (int i = 0; i < 5; i++)
+        silent_offer(&f);
+    assert_shows(&f, "            5 more: `leadctl status --json` has all of them\nleads       ");
+    troubles_not_known(&f);
+    memset(f.troubles, 0, sizeof f.troubles);
+    assert_shows(&f, "troubles    not known\n");
 }
 
 /* --- for machines -------------------------------------------------------------------------------------------- */
@@ -466,7 +537,7 @@ static void test_rows(void **state)
 static void test_json(void **state)
 {
     (void)state;
-    static const struct json_limits limits = {.depth = 5, .values = 500};
+    static const struct json_limits limits = {.depth = 5, .values = 1000};
     struct status_facts f = longest();
     struct arena arena = ARENA_INIT(1024 * 1024);
     struct buf out = BUF_INIT(64 * 1024);
@@ -482,6 +553,9 @@ static void test_json(void **state)
     assert_int_equal(json_member(json_member(json_member(top, "mails"), "parked"), "more")->kind, JSON_TRUE);
     assert_non_null(json_member(json_member(json_member(top, "alarms"), "today"), "spooling"));
     assert_null(json_member(json_member(json_member(top, "alarms"), "yesterday"), "spooling"));
+    const struct json *silent = json_member(json_member(top, "troubles"), "silence");
+    assert_int_equal(json_member(json_member(top, "troubles"), "known")->kind, JSON_TRUE);
+    assert_non_null(json_member(silent, "t"));
     buf_release(&out);
     arena_release(&arena);
 }

@@ -167,6 +167,37 @@ static void test_accounts(void **state)
     settle();
 }
 
+static void test_sas_end(void **state)
+{
+    static const struct {
+        const char *sas;
+        int64_t end_ms; /* 0: it has none that is understood */
+    } cases[] = {
+        {"sv=1&se=2026-12-31T00%3A00%3A00Z&sig=x", 1798675200000},
+        {"se=2026-12-31T00:00:00Z&sig=x", 1798675200000},
+        {"?se=2026-12-31T00%3a00Z&sig=x", 1798675200000},
+        {"sig=x&se=2026-12-31", 1798675200000},
+        {"sv=1&se=2026-12-31T10:30:59.1234567Z&sig=x", 1798713059123},
+        {"sv=1&sse=2026-12-31&se=2026-12-30&sig=x", 1798588800000},
+        {"sv=1&si=policy&sig=x", 0},
+        {"sv=1&se=&sig=x", 0},
+        {"sv=1&se=Z&sig=x", 0},
+        {"sv=1&se=tomorrow&sig=x", 0},
+        {"sv=1&se=2026-12-31T00:00:00Z2026-12-31T00:00:00Z2026-12-31T00:00:00Z&sig=x", 0},
+    };
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct table_account account = {0};
+        struct fail why = {0};
+        char text[256];
+        (void)snprintf(text, sizeof text, "AccountName=contoso;SharedAccessSignature=%s", cases[i].sas);
+        same_status(text, table_account_parse(span_of(text), &account, &why), ST_OK, &why);
+        same_number(text, table_account_sas_end_ms(&account), cases[i].end_ms);
+        table_account_release(&account);
+    }
+    settle();
+}
+
 static void test_wrong_accounts(void **state)
 {
     static const struct {
@@ -426,7 +457,7 @@ static void test_entity_text(void **state)
               "\"ReceivedTime@odata.type\":\"Edm.DateTime\",\"ReceivedTime\":\"2009-10-11T19:52:39.123Z\","
               "\"Body@odata.type\":\"Edm.Binary\",\"Body\":\"AP8K\"}");
 
-    const struct json_limits limits = {4, 100};
+    const struct json_limits limits = {4, 2 * LIMIT_ENTITY_MEMBERS};
     const struct json *top;
     struct entity r;
     struct buf body = BUF_INIT(100);
@@ -459,7 +490,7 @@ static void test_entity_of_service(void **state)
         "\"Timestamp\":\"2021-08-02T18:01:40.1925388Z\",\"Gone\":null,"
         "\"Big@odata.type\":\"Edm.Int64\",\"Big\":\"9007199254740993\","
         "\"Ratio\":1.5,\"Int\":-7,\"Yes\":true}";
-    const struct json_limits limits = {4, 100};
+    const struct json_limits limits = {4, 2 * LIMIT_ENTITY_MEMBERS};
     struct arena arena = ARENA_INIT(1 << 20);
     const struct json *top;
     struct entity e;
@@ -487,6 +518,19 @@ static void test_entity_of_service(void **state)
         assert_int_equal(json_read(span_of(malformed[i]), &limits, &arena, &top, NULL, &why), ST_OK);
         same_status(malformed[i], entity_read(top, &arena, &e, &why), ST_INVALID, &why);
         arena_release(&arena);
+    }
+
+    /* The annotation of each is looked for among all. */
+    for (size_t members = LIMIT_ENTITY_MEMBERS - 1; members <= LIMIT_ENTITY_MEMBERS + 1; members++) {
+        struct buf many = BUF_INIT(LIMIT_ENTITY_JSON_BYTES);
+        for (size_t i = 0; i < members; i++)
+            buf_addf(&many, "%c\"P%zu\":1", i == 0 ? '{' : ',', i);
+        buf_add_char(&many, '}');
+        assert_int_equal(json_read(buf_span(&many), &limits, &arena, &top, NULL, &why), ST_OK);
+        same_status("many members", entity_read(top, &arena, &e, &why),
+                    members > LIMIT_ENTITY_MEMBERS ? ST_TOO_LARGE : ST_OK, &why);
+        arena_release(&arena);
+        buf_release(&many);
     }
     settle();
 }
@@ -1109,6 +1153,9 @@ static void test_clock_and_sas(void **state)
     (void)table_error_status(&error, &why);
     same_text("request id", span_of(why.text),
               "Azure Table (500 InternalError): the service had an internal error; request a05b4e53-1");
+    /* It goes into logs and alarms. */
+    table_error_take_request_id(&error, SPAN_LIT("1-a\r\n<b>=?x\xFF"));
+    same_text("no request id", span_of(error.request_id), "1-a???b???x?");
     settle();
 }
 
@@ -1124,6 +1171,7 @@ int main(void)
         cmocka_unit_test(test_batch_answers),   cmocka_unit_test(test_truncated_answers),
         cmocka_unit_test(test_garbled_answers), cmocka_unit_test(test_error_bodies),
         cmocka_unit_test(test_error_statuses),  cmocka_unit_test(test_clock_and_sas),
+        cmocka_unit_test(test_sas_end),
     };
     return cmocka_run_group_tests_name("table", tests, NULL, NULL);
 }

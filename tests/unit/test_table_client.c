@@ -346,6 +346,9 @@ static void test_what_is_sent(void **state)
                           .to = SPAN_LIT("~mail."),
                           .since_column = "ReceivedTime",
                           .since_ms = 1255290759123,
+                          .until_ms = 1255290759124,
+                          .text_column = "DeliveryId",
+                          .text = SPAN_LIT("0a9"),
                           .select = "A, RowKey,B",
                           .limit = 7,
                           .next = SPAN_LIT("&NextPartitionKey=x")};
@@ -354,6 +357,8 @@ static void test_what_is_sent(void **state)
     has_text("GET /acct/Leads()?$top=7&$filter=PartitionKey%20eq%20'o%27%27hara%20%26%20co'"
              "%20and%20RowKey%20ge%20'~mail-'%20and%20RowKey%20lt%20'~mail.'"
              "%20and%20ReceivedTime%20ge%20datetime'2009-10-11T19%3A52%3A39.123Z'"
+             "%20and%20ReceivedTime%20lt%20datetime'2009-10-11T19%3A52%3A39.124Z'"
+             "%20and%20DeliveryId%20ge%20'0a9'%20and%20DeliveryId%20lt%20'0a%3A'"
              "&$select=PartitionKey,RowKey,Timestamp,A,B&NextPartitionKey=x HTTP/1.1\r\n");
     assert_null(strstr(server.last_request.data, "Content-Type"));
 

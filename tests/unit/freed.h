@@ -1,0 +1,46 @@
+/* freed.h - looks at memory that a thread gives back for a secret that should have been wiped from it.
+ *
+ * For unit tests only; include it in one file of a test.  What libcrypto gives back is seen too where no_memory.h
+ * is in use.  The sanitizers have a free of their own: there nothing is looked at, and FREED_IS_WATCHED is 0.
+ */
+#ifndef LEAD_TEST_FREED_H
+#define LEAD_TEST_FREED_H
+
+#include <malloc.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+static _Thread_local struct {
+    const void *bytes; /* NULL: nothing is looked for */
+    size_t len;
+    size_t blocks; /* looked at */
+    size_t found;  /* with the bytes in them */
+} freed;
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define FREED_IS_WATCHED 0
+#else
+#define FREED_IS_WATCHED 1
+
+void __libc_free(void *memory);
+
+void free(void *memory)
+{
+    if (memory && freed.bytes) {
+        freed.blocks++;
+        freed.found += memmem(memory, malloc_usable_size(memory), freed.bytes, freed.len) ? 1 : 0;
+    }
+    __libc_free(memory);
+}
+#endif
+
+/* From here on it is looked for in what this thread gives back; NULL: no more. */
+static void watch_freed(const void *bytes, size_t len)
+{
+    freed.bytes = bytes;
+    freed.len = len;
+    freed.blocks = freed.found = 0;
+}
+
+#endif
