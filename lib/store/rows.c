@@ -301,17 +301,18 @@ struct span row_key_of_time(int64_t received_ms, const char *id, struct arena *a
     return arena_join(arena, parts, 2);
 }
 
-/* Over everything the row says so far.  false: no memory. */
-static bool checksum_of(const struct entity *row, char text[2 * SHA256_BYTES + 1])
+/* Over everything the row says so far. */
+static enum status checksum_of(const struct entity *row, char text[2 * SHA256_BYTES + 1])
 {
     struct buf json = BUF_INIT(LIMIT_ENTITY_JSON_BYTES);
     unsigned char digest[SHA256_BYTES];
-    bool ok =
-        entity_write(&json, row, NULL) == ST_OK && crypto_sha256(buf_span(&json), digest, NULL) == ST_OK;
-    if (ok)
+    enum status status = entity_write(&json, row, NULL);
+    if (status == ST_OK)
+        status = crypto_sha256(buf_span(&json), digest, NULL);
+    if (status == ST_OK)
         hex_write(digest, sizeof digest, text);
     buf_release(&json);
-    return ok;
+    return status;
 }
 
 bool row_of_spooled(struct entity *row, const struct delivery *delivery, struct arena *arena)
@@ -326,7 +327,8 @@ bool row_of_spooled(struct entity *row, const struct delivery *delivery, struct 
     entity_add_bool(row, "MayBeWritten", delivery->may_be_written);
     row->partition_key = SPAN_LIT(SPOOL_PARTITION);
     row->row_key = row_key_of_time(delivery->received_ms, delivery->id, arena);
-    if (!row->row_key.len || !checksum_of(row, checksum) || !arena_copy(arena, span_of(checksum), &copy))
+    if (!row->row_key.len || checksum_of(row, checksum) != ST_OK ||
+        !arena_copy(arena, span_of(checksum), &copy))
         return false;
     entity_add_text(row, "Checksum", copy);
     return true;
@@ -340,9 +342,11 @@ static enum status check_row(const struct entity *row, struct fail *why)
     struct span expected = entity_text(row, "Checksum");
     if (before.count > 0)
         before.count--;
-    if (expected.len == sizeof checksum - 1 && !checksum_of(&before, checksum))
+    /* One that cannot even be written is none that was. */
+    enum status status = checksum_of(&before, checksum);
+    if (status == ST_NOMEM)
         return fail_set(why, ST_NOMEM, 0, "no memory for a spooled row");
-    if (expected.len != sizeof checksum - 1 || !span_eq(expected, span_of(checksum)))
+    if (status != ST_OK || expected.len != sizeof checksum - 1 || !span_eq(expected, span_of(checksum)))
         return fail_set(why, ST_DAMAGED, 0, "a spooled row does not match its checksum");
     return ST_OK;
 }

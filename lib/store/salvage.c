@@ -1,10 +1,14 @@
 /* What damage has left: copies rows out of generations that were left, and finds what is nowhere.
  *
- * Two ways to a row of a damaged file: a walk in key order, as far as it can be
- * read, and a look-up of each row that the ledger expects, which finds those that
- * lie behind a damaged page.  The walk is done once in the life of a file, as
- * rows that were copied and have left the spool would come back with a second one
- * when the ledger no longer knows them.
+ * Three ways to a row of a damaged file: through its rows from the first one on, as
+ * far as they can be read, then from the last one on, and a look-up, by the index,
+ * of each row that the ledger expects, which finds those between two damaged
+ * pages.  The first two are gone once in the life of a file: rows that were copied
+ * and have left the spool would come back a second time when the ledger no longer
+ * knows them.
+ *
+ * The current file is believed only after all of it was checked: a damaged one may
+ * deny rows that it has.
  */
 #include "lib/store/spool.h"
 
@@ -106,33 +110,45 @@ static bool is_damage(const struct work *w, enum status status, const struct fai
 
 /* --- the walk ------------------------------------------------------------------------------------------------ */
 
-/* Copies what can be read of a place.  The status is that of the current generation;
- * *later: the old one cannot be read just now. */
-static enum status walk_place(struct work *w, struct store *old, const struct place *place, bool *later,
-                              struct fail *why)
+/* Copies what can be read of a place, one way.  The status is that of the current generation; *read: that of the old
+ * one. */
+static enum status walk_one_way(struct work *w, struct store *old, const struct place *place, bool backwards,
+                                enum status *read, struct fail *unread, struct fail *why)
 {
     struct arena arena = ARENA_INIT(LIMIT_COMMIT_ARENA);
     struct operation operations[SALVAGE_ROWS];
-    struct query q = {.table = place->table,
-                      .partition_key = span_of(place->partition),
-                      .to = SPAN_LIT("~"),
-                      .limit = SALVAGE_ROWS};
+    struct scan scan = {.table = place->table,
+                        .partition_key = span_of(place->partition),
+                        .limit = SALVAGE_ROWS,
+                        .backwards = backwards};
     enum status status = ST_OK;
-    for (bool more = true; status == ST_OK && more;) {
-        struct page page = {0};
+    do {
+        struct page page;
         size_t count = 0;
-        struct fail unread;
-        enum status read = store_query(old, &q, soon(), &arena, &page, &unread);
-        *later = read != ST_OK && !is_damage(w, read, &unread);
+        *read = sqlite_store_scan(old, &scan, &arena, &page, unread);
         for (size_t i = 0; i < page.count; i++) {
             if (is_whole(place, &page.rows[i], &arena))
                 operations[count++] = (struct operation){.kind = OPERATION_INSERT, .entity = page.rows[i]};
         }
         status = insert(w, place, operations, count, why);
-        if (status == ST_OK)
-            status = store_turn_page(&q, &page, &arena, &more, why);
-    }
+        arena_reset(&arena);
+    } while (status == ST_OK && *read == ST_OK && scan.more);
     arena_release(&arena);
+    return status;
+}
+
+/* *later: the old one cannot be read just now. */
+static enum status walk_place(struct work *w, struct store *old, const struct place *place, bool *later,
+                              struct fail *why)
+{
+    enum status read;
+    struct fail unread;
+    enum status status = walk_one_way(w, old, place, false, &read, &unread, why);
+    *later = read != ST_OK && !is_damage(w, read, &unread);
+    if (status == ST_OK && read != ST_OK) { /* to the other side of what is damaged */
+        status = walk_one_way(w, old, place, true, &read, &unread, why);
+        *later = read != ST_OK && (*later || !is_damage(w, read, &unread));
+    }
     return status;
 }
 
@@ -190,7 +206,8 @@ static enum status look_up(struct work *w, struct ledger_row *row, struct fail *
         enum status read = old ? store_get_many(old, place->table, span_of(place->partition), &key, 1, NULL,
                                                 soon(), &arena, &there, &unread)
                                : ST_OK;
-        found = read == ST_OK && there && is_whole(place, there, &arena);
+        /* What a damaged index leads to may be another row. */
+        found = read == ST_OK && there && is_whole(place, there, &arena) && span_eq(there->row_key, key);
         if (found)
             operation.entity = *there;
         any_later = any_later || later || (read != ST_OK && !is_damage(w, read, &unread));
@@ -331,6 +348,8 @@ static enum status begin(struct work *w, struct fail *why)
     /* What has arrived by now is in a generation that there is by now: in the current one or before it. */
     if (status == ST_OK && !spool_is_current(w->spool, w->current, w->generation))
         status = fail_set(why, ST_AGAIN, 0, "the spool's generation was left");
+    if (status == ST_OK)
+        status = sqlite_store_check(w->current, why);
     return status;
 }
 

@@ -145,7 +145,7 @@ enum status spool_work(struct spool *s,
             damaged++;
             close_store(s);
             enum status left = spool_leave_generation(s, s->generation, why);
-            if (left != ST_OK)
+            if (left != ST_OK && left != ST_DAMAGED) /* another process's new one can be damaged by now */
                 return left;
         } else if (status != ST_CHANGED || clock_monotonic_ms() >= deadline_ms) {
             break;

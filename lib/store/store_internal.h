@@ -40,6 +40,26 @@ MUST_CHECK enum status sqlite_store_size(struct store *store, uint64_t *bytes, u
 MUST_CHECK enum status sqlite_store_has(struct store *store, enum table_id table, struct span partition_key,
                                         struct span row_key, bool *has, struct fail *why);
 
+/* A way through the rows of a partition as they lie in the file, without its index. */
+struct scan {
+    enum table_id table;
+    struct span partition_key;
+    size_t limit;   /* rows of a page, at least 1 */
+    bool backwards; /* from the youngest one on */
+    /* Where it is; zero at first. */
+    bool has_begun, more;
+    int64_t at;
+};
+
+/* The next page of it; scan->more: it is not the last one.  A row that cannot be read is passed over; when it fails,
+ * *page has what was read until then. */
+MUST_CHECK enum status sqlite_store_scan(struct store *store, struct scan *scan, struct arena *arena,
+                                         struct page *page, struct fail *why);
+
+/* Reads all of the database and sees whether it leads to every row: where one bad byte has sent a search astray, SQLite
+ * does not notice it otherwise.  Takes as long as it takes to read the file.  ST_DAMAGED. */
+MUST_CHECK enum status sqlite_store_check(struct store *store, struct fail *why);
+
 /* Whether the file was removed, or another one put in its place, since it was opened. */
 bool sqlite_store_has_moved(struct store *store);
 

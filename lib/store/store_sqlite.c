@@ -50,7 +50,10 @@ enum statement {
     SQL_QUERY,
     SQL_TALLY,
     SQL_HAS,
+    SQL_SCAN,
+    SQL_SCAN_BACK,
     SQL_SIZE,
+    SQL_CHECK,
     SQL_COUNT
 };
 
@@ -82,8 +85,13 @@ static const char *const SQL[SQL_COUNT] = {
     [SQL_TALLY] = "SELECT count(*), coalesce(min(row_key), '') FROM entity"
                   " WHERE kind = ?1 AND partition_key = ?2 AND row_key < '~'",
     [SQL_HAS] = "SELECT 1 FROM entity WHERE kind = ?1 AND partition_key = ?2 AND row_key = ?3",
+    [SQL_SCAN] = "SELECT row_key, version, written_ms, properties, rowid FROM entity NOT INDEXED"
+                 " WHERE kind = ?1 AND partition_key = ?2 AND rowid > ?3 ORDER BY rowid",
+    [SQL_SCAN_BACK] = "SELECT row_key, version, written_ms, properties, rowid FROM entity NOT INDEXED"
+                      " WHERE kind = ?1 AND partition_key = ?2 AND rowid < ?3 ORDER BY rowid DESC",
     [SQL_SIZE] = "SELECT c.page_count * s.page_size, f.freelist_count * s.page_size"
                  " FROM pragma_page_count AS c, pragma_freelist_count AS f, pragma_page_size AS s",
+    [SQL_CHECK] = "PRAGMA integrity_check(1)",
 };
 
 static const char SCHEMA[] =
@@ -154,6 +162,7 @@ static enum status failed_with(int code, const char *what, struct fail *why)
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
     case SQLITE_FORMAT:
+    case SQLITE_ERROR: /* our SQL is right: what it works on, a table's definition or a row's JSON, is not */
         return fail_set(why, ST_DAMAGED, 0, "cannot %s: the database file is damaged (or is no database)",
                         what);
     case SQLITE_READONLY:
@@ -449,6 +458,46 @@ static enum status query(struct store *store, const struct query *q, int64_t dea
     return ST_OK;
 }
 
+enum status sqlite_store_scan(struct store *store, struct scan *scan, struct arena *arena, struct page *page,
+                              struct fail *why)
+{
+    sqlite3_stmt *statement = sqlite_of(store)->statements[scan->backwards ? SQL_SCAN_BACK : SQL_SCAN];
+    enum status status = ST_OK;
+    *page = (struct page){.rows = arena_array(arena, scan->limit, sizeof *page->rows)};
+    scan->more = false;
+    if (!page->rows)
+        return fail_set(why, ST_NOMEM, 0, "no memory for rows");
+    if (!scan->has_begun)
+        scan->at = scan->backwards ? INT64_MAX : INT64_MIN;
+    scan->has_begun = true;
+    int code = sqlite3_bind_int(statement, 1, (int)scan->table);
+    if (code == SQLITE_OK)
+        code = bind_span(statement, 2, scan->partition_key);
+    if (code == SQLITE_OK)
+        code = sqlite3_bind_int64(statement, 3, scan->at);
+    for (size_t bytes = 0; code == SQLITE_OK && status == ST_OK && !scan->more;) {
+        int step = sqlite3_step(statement);
+        if (step == SQLITE_DONE)
+            break;
+        int64_t at = step == SQLITE_ROW ? sqlite3_column_int64(statement, 4) : 0;
+        if (step == SQLITE_ROW && (scan->backwards ? at >= scan->at : at <= scan->at))
+            step = SQLITE_CORRUPT; /* and it would go round and round */
+        if (step != SQLITE_ROW) {
+            code = step;
+            break;
+        }
+        scan->at = at;
+        bytes += (size_t)sqlite3_column_bytes(statement, 3);
+        status = read_row(statement, scan->partition_key, arena, &page->rows[page->count], why);
+        page->count += status == ST_OK;
+        if (status == ST_DAMAGED)
+            status = ST_OK;
+        scan->more = page->count == scan->limit || bytes >= LIMIT_PAGE_BYTES;
+    }
+    (void)sqlite3_reset(statement);
+    return code == SQLITE_OK ? status : failed_with(code, "read", why);
+}
+
 static int64_t now_ms(const struct store *store)
 {
     (void)store;
@@ -507,6 +556,20 @@ enum status sqlite_store_has(struct store *store, enum table_id table, struct sp
     (void)sqlite3_reset(statement);
     *has = code == SQLITE_ROW;
     return code == SQLITE_ROW || code == SQLITE_DONE ? ST_OK : failed_with(code, "read", why);
+}
+
+enum status sqlite_store_check(struct store *store, struct fail *why)
+{
+    sqlite3_stmt *check = sqlite_of(store)->statements[SQL_CHECK];
+    int code = sqlite3_step(check);
+    const char *said = code == SQLITE_ROW ? (const char *)sqlite3_column_text(check, 0) : NULL;
+    enum status status = ST_OK;
+    if (code != SQLITE_ROW || !said)
+        status = failed_with(code == SQLITE_ROW ? SQLITE_NOMEM : code, "check it", why);
+    else if (strcmp(said, "ok") != 0)
+        status = failed_with(SQLITE_CORRUPT, "check it", why);
+    (void)sqlite3_reset(check);
+    return status;
 }
 
 bool sqlite_store_has_moved(struct store *store)

@@ -1466,6 +1466,167 @@ static void test_salvage_of_salvage(void **state)
     spool_close(spool);
 }
 
+/* --- damage that SQLite does not notice -------------------------------------------------------------------------- */
+
+enum { PAGE_SIZE = 4096, MANY = 60, INDEX_LEAF = 0x0A, TABLE_LEAF = 0x0D };
+
+/* MANY leads, in a file that nobody has open, and what the file holds. */
+static unsigned char *fill_spool(struct place *p, size_t *size)
+{
+    struct spool *spool = open_spool(p);
+    struct lead_write *leads[MANY];
+    struct stat info;
+    make_leads(p, leads, MANY);
+    assert_int_equal(put_leads(spool, leads, MANY), ST_OK);
+    spool_close(spool);
+    run_sql(p, "PRAGMA wal_checkpoint(TRUNCATE)");
+    int fd = open(p->spool, O_RDONLY | O_CLOEXEC);
+    assert_int_equal(fstat(fd, &info), 0);
+    *size = (size_t)info.st_size;
+    unsigned char *file = arena_alloc(&p->arena, *size);
+    assert_non_null(file);
+    assert_int_equal(read(fd, file, *size), info.st_size);
+    (void)close(fd);
+    return file;
+}
+
+static void write_file(const struct place *p, const unsigned char *file, size_t size)
+{
+    int fd = open(p->spool, O_WRONLY | O_CLOEXEC);
+    assert_int_equal(write(fd, file, size), size);
+    (void)close(fd);
+}
+
+/* The lead's key on a page of that type. */
+static unsigned char *key_on_page(unsigned char *file, size_t size, int type, int lead)
+{
+    char time[24];
+    (void)snprintf(time, sizeof time, "%013lld-", START_MS + lead);
+    for (size_t at = PAGE_SIZE; at < size; at += PAGE_SIZE) {
+        unsigned char *key = memmem(file + at, PAGE_SIZE, time, strlen(time));
+        if (file[at] == type && key)
+            return key;
+    }
+    fail_msg("lead %d is on no page of type %d", lead, type);
+    return NULL;
+}
+
+/* The page of its row; how many rows were on it. */
+static size_t destroy_page_of(unsigned char *file, size_t size, int lead)
+{
+    unsigned char *page =
+        file + (size_t)(key_on_page(file, size, TABLE_LEAF, lead) - file) / PAGE_SIZE * PAGE_SIZE;
+    size_t rows = (size_t)(page[3] << 8 | page[4]);
+    memset(page, 0, PAGE_SIZE);
+    return rows;
+}
+
+/* Plays the drain: how many leads are there or listed as lost in the end, none of them both. */
+static void go_through(struct place *p, size_t *present, size_t *lost)
+{
+    struct spool *spool = open_spool(p);
+    struct store *store = NULL;
+    struct salvage result = {0};
+    unsigned int generation;
+    struct fail why;
+    enum status status = ST_DAMAGED;
+    for (int i = 0; i < 4 && status == ST_DAMAGED; i++) {
+        store = reopen(spool, store, &generation);
+        status = spool_salvage(spool, store, generation, false, &result, &why);
+        if (status == ST_DAMAGED)
+            leave(spool, generation);
+    }
+    assert_ok(status, &why);
+    assert_true(result.complete);
+    struct page there = rows_of(store, &p->arena, TABLE_LEADS, SPOOL_PARTITION);
+    struct page listed = rows_of(store, &p->arena, TABLE_OPS, LOST_PARTITION);
+    for (size_t i = 0; i < there.count; i++) {
+        for (size_t k = 0; k < listed.count; k++)
+            assert_false(span_eq(there.rows[i].row_key, listed.rows[k].row_key));
+    }
+    assert_int_equal(listed.count, result.lost);
+    *present = there.count;
+    *lost = listed.count;
+    store_close(store);
+    spool_close(spool);
+}
+
+/* A search for the lead goes astray in the index; the table has it. */
+static void test_damaged_index(void **state)
+{
+    struct place *p = *state;
+    size_t size, present, lost;
+    unsigned char *file = fill_spool(p, &size);
+    key_on_page(file, size, INDEX_LEAF, 20)[LEDGER_KEY_TEXT - 1] = '~';
+    write_file(p, file, size);
+    go_through(p, &present, &lost);
+    assert_int_equal(present, MANY);
+    assert_int_equal(lost, 0);
+}
+
+/* Searches for some leads lead to the rows of others, as entries beside theirs are out of order, and the way through the
+ * rows is cut off on both sides: none of them may count as found. */
+static void test_mistaken_index(void **state)
+{
+    struct place *p = *state;
+    size_t size, present, lost;
+    unsigned char *file = fill_spool(p, &size);
+    size_t destroyed = 0;
+    static const int ends[] = {0, MANY - 1}, damaged[] = {20, 25, 30, 35};
+    for (size_t i = 0; i < 4; i++)
+        key_on_page(file, size, INDEX_LEAF, damaged[i])[-1] = 'z'; /* the partition's end */
+    for (size_t i = 0; i < 2; i++)
+        destroyed += destroy_page_of(file, size, ends[i]);
+    write_file(p, file, size);
+    go_through(p, &present, &lost);
+    assert_int_equal(present + lost, MANY);
+    assert_true(lost >= destroyed + 4);
+}
+
+/* One page in the middle costs what was on it. */
+static void test_damaged_page(void **state)
+{
+    struct place *p = *state;
+    size_t size, present, lost;
+    unsigned char *file = fill_spool(p, &size);
+    size_t destroyed = destroy_page_of(file, size, 30);
+    write_file(p, file, size);
+    run(p, "truncate -s 0 spool.db.ledger"); /* so that nothing is looked up */
+    go_through(p, &present, &lost);
+    assert_int_equal(present, MANY - destroyed);
+    assert_int_equal(lost, 0);
+}
+
+/* A table that is not ours any more, and a row that could not have been written. */
+static void test_damaged_meaning(void **state)
+{
+    struct place *p = *state;
+    size_t size, present, lost;
+    (void)fill_spool(p, &size);
+    run_sql(p, "UPDATE entity SET properties = json_set(properties, '$.MayBeWritten', 0.5)"
+               " WHERE row_key LIKE '1763700000030-%'");
+    struct spool *spool = open_spool(p);
+    unsigned int generation;
+    struct lead lead;
+    struct delivery delivery;
+    struct store *store = open_current(spool, &generation);
+    struct page page = rows_of(store, &p->arena, TABLE_LEADS, SPOOL_PARTITION);
+    assert_int_equal(page.count, MANY);
+    assert_int_equal(spooled_of_row(&page.rows[30], &lead, &delivery, &p->arena, NULL), ST_DAMAGED);
+    store_close(store);
+    leave(spool, 1); /* as the drain does then */
+    spool_close(spool);
+    go_through(p, &present, &lost);
+    assert_int_equal(present, MANY - 1);
+    assert_int_equal(lost, 1);
+    run_sql_in(p, 2,
+               "PRAGMA writable_schema = on;"
+               "UPDATE sqlite_schema SET sql = replace(sql, 'version', 'versiom') WHERE name = 'entity'");
+    go_through(p, &present, &lost);
+    assert_int_equal(present, MANY - 1);
+    assert_int_equal(lost, 0); /* the list went with the file; it was told before */
+}
+
 /* Generation 1 cannot be opened: a directory is in its place, which fails for root too. */
 static void hide_first_generation(const struct place *p)
 {
@@ -1864,6 +2025,10 @@ int main(int argc, char **argv)
         TEST(test_audit_of_left_generation),
         TEST(test_old_generations_go),
         TEST(test_salvage_of_salvage),
+        TEST(test_damaged_index),
+        TEST(test_mistaken_index),
+        TEST(test_damaged_page),
+        TEST(test_damaged_meaning),
         TEST(test_unreadable_for_now),
         TEST(test_unreadable_for_good),
         TEST(test_audit_while_writing),
