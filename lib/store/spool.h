@@ -121,15 +121,16 @@ struct salvage {
     bool complete;    /* false: something could not be read just now, or others were at work: call again */
 };
 
-/* Goes through the generations before `current` that were not gone through yet
- * and copies what can be read into it; then compares it with the ledger.  A row
- * that has departed and came back is deleted.  One that
- * must be there is looked for in every generation before it counts as lost.
- * is_last_try: what cannot be read now is not waited for any longer. */
+/* Checks all of `current` (ST_DAMAGED: it is to be left), goes through the
+ * generations before it that were not gone through yet and copies what can be
+ * read into it; then compares it with the ledger.  A row that has departed and
+ * came back is deleted.  One that must be there is looked for in every
+ * generation before it counts as lost.  Takes as long as it takes to read the
+ * files.  is_last_try: what cannot be read now is not waited for any longer. */
 MUST_CHECK enum status spool_salvage(struct spool *spool, struct store *current, unsigned int generation,
                                      bool is_last_try, struct salvage *result, struct fail *why);
 
-/* The comparison alone, for a spool that has become empty; then clears the ledger and shrinks the files.
+/* The check and the comparison alone, for a spool that has become empty; then clears the ledger and shrinks the files.
  * Older generations are removed then, but while lost rows are listed: somebody may want to look into them. */
 MUST_CHECK enum status spool_audit(struct spool *spool, struct store *current, unsigned int generation,
                                    bool is_last_try, struct salvage *result, struct fail *why);

@@ -163,8 +163,8 @@ static enum status failed_with(int code, const char *what, struct fail *why)
     case SQLITE_NOTADB:
     case SQLITE_FORMAT:
     case SQLITE_ERROR: /* our SQL is right: what it works on, a table's definition or a row's JSON, is not */
-        return fail_set(why, ST_DAMAGED, 0, "cannot %s: the database file is damaged (or is no database)",
-                        what);
+        return fail_set(why, ST_DAMAGED, 0,
+                        "cannot %s: the database file is damaged (or is none of leadhook's)", what);
     case SQLITE_READONLY:
     case SQLITE_CANTOPEN:
     case SQLITE_PERM:
