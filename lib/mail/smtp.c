@@ -405,8 +405,12 @@ static enum mail_outcome decide(struct dialogue *d, CURLcode code, long reply)
 static enum mail_outcome perform(struct dialogue *d, struct fail *why)
 {
     struct smtp *smtp = d->smtp;
-    CURL *curl = smtp->curl;
     long reply = 0;
+    if (!smtp->curl && !(smtp->curl = curl_easy_init())) {
+        (void)fail_set(why, ST_NOMEM, 0, "no memory to send a mail");
+        return MAIL_TRANSIENT;
+    }
+    CURL *curl = smtp->curl;
     d->replies = BUF_INIT(LIMIT_SMTP_REPLY_BYTES);
     d->end_by_ms = clock_monotonic_ms() + hand_out_wait_ms(d->smtp->settings);
     CURLcode code = set_options(d);
@@ -537,8 +541,6 @@ enum status smtp_new(const struct mail_settings *settings, struct smtp **smtp, s
     buf_addf(&s->url, "%s://%.*s:%u/%.*s", e.implicit_tls ? "smtps" : "smtp", SPAN_FMT(e.host),
              (unsigned int)e.port, SPAN_FMT(settings->hello));
     status = buf_status(&s->url, "mail_url with mail_hello", why);
-    if (status == ST_OK && !(s->curl = curl_easy_init()))
-        status = fail_set(why, ST_NOMEM, 0, "no memory for mail");
     if (status != ST_OK) {
         smtp_free(s);
         return status;

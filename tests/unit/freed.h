@@ -25,7 +25,8 @@ static _Thread_local struct {
 
 void __libc_free(void *memory);
 
-void free(void *memory)
+/* For the libraries too, which do not see what is hidden. */
+__attribute__((visibility("default"))) void free(void *memory)
 {
     if (memory && freed.bytes) {
         freed.blocks++;

@@ -12,12 +12,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "handler/config.h"
 #include "lib/base/buf.h"
 #include "lib/base/clock.h"
 #include "lib/mail/transport.h"
 #include "lib/net/http.h"
 #include "tests/unit/freed.h"
 #include "tests/unit/smtp_server.h"
+#include "tests/unit/stored.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define MESSAGE      "Subject: x\r\n\r\nHello\r\n.dot\r\n..two\r\n"
@@ -705,6 +707,32 @@ static void test_password_is_wiped(void **state)
     }
 }
 
+/* As the programs do before anything else; libcurl must not be made ready by it, with other memory than ours. */
+static bool read_configuration(void)
+{
+    char folder[] = "/tmp/leadhook-smtp-XXXXXX";
+    char keys[64], path[64];
+    struct config config;
+    struct buf mistakes = BUF_INIT(LIMIT_CONFIG_FILE_BYTES);
+    if (!mkdtemp(folder))
+        return false;
+    (void)snprintf(keys, sizeof keys, "%s/keys", folder);
+    (void)snprintf(path, sizeof path, "%s/leadhook.conf", folder);
+    FILE *file = fopen(path, "w");
+    bool is_read = file &&
+                   fprintf(file,
+                           "keys_file = %s\nstore = sqlite:%s/leads.db\nmail_url = smtps://localhost\n"
+                           "mail_from = a@example.com\nmail_to = b@example.com\n",
+                           keys, folder) > 0 &&
+                   fclose(file) == 0 && config_read(path, &config, &mistakes) == ST_OK;
+    if (is_read)
+        config_release(&config);
+    else
+        (void)fprintf(stderr, "%s\n", mistakes.data ? mistakes.data : "no file");
+    buf_release(&mistakes);
+    return remove_folder(folder) == 0 && is_read;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -722,7 +750,7 @@ int main(void)
         cmocka_unit_test(test_password_is_wiped),
     };
     (void)signal(SIGPIPE, SIG_IGN); /* as the programs do */
-    if (http_global_init(NULL) != ST_OK)
+    if (!read_configuration() || http_global_init(NULL) != ST_OK)
         return 1;
     int failed = cmocka_run_group_tests_name("smtp", tests, NULL, NULL);
     curl_global_cleanup();
