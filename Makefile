@@ -42,7 +42,7 @@ LINK_asan     = -fsanitize=address,undefined
 LINK_cov      = --coverage
 LINK_tsan     = -fsanitize=thread -pie
 
-PACKAGES  = libcurl yajl libcrypto sqlite3 libseccomp
+PACKAGES  = libcurl yajl libssl libcrypto sqlite3 libseccomp
 CFLAGS    = $(STANDARD) $(WARNINGS) $(FLAGS_$(VARIANT)) $(MORE_FLAGS) -pthread $(shell pkg-config --cflags $(PACKAGES)) \
             -include lib/base/banned.h
 LDLIBS    = $(LINK_$(VARIANT)) -pthread $(shell pkg-config --libs $(PACKAGES))

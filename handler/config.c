@@ -369,17 +369,19 @@ static void check_socket_path(struct reader *r, const char *name, const char *pa
 
 static void check_connection(struct reader *r)
 {
-    const struct config *c = r->config;
+    struct config *c = r->config;
     struct table_account account;
     struct fail why;
     if (!c->table_connection && !c->table_connection_file) {
         mistake(r, "table_connection", "is needed with store = table (or table_connection_file)");
     } else if (c->table_connection) {
-        if (table_account_parse(span_of(c->table_connection), &account, &why) == ST_OK)
+        if (table_account_parse(span_of(c->table_connection), &account, &why) == ST_OK) {
+            c->table_is_plain = account.is_plain;
             table_account_release(&account);
-        else
+        } else {
             mistake(r, c->table_connection_file ? "table_connection_file" : "table_connection", "%s",
                     why.text);
+        }
     }
 }
 
@@ -624,4 +626,12 @@ struct mail_settings config_mail(const struct config *config)
         .ca_file = span_of(config->mail_tls_ca),
         .tls_off = span_eq(span_of(config->mail_tls), SPAN_LIT("off")),
     };
+}
+
+bool config_uses_tls(const struct config *config)
+{
+    bool to_table = !config->sqlite_path && !config->table_is_plain;
+    bool to_mail = config->mail_on && span_starts(span_of(config->mail_url), SPAN_LIT("smtp")) &&
+                   !span_eq(span_of(config->mail_tls), SPAN_LIT("off"));
+    return to_table || to_mail;
 }

@@ -64,6 +64,7 @@ struct config {
     struct secret *password;   /* of the mail; NULL where not set */
     const char *sqlite_path;   /* NULL: the Table service */
     const char *spool_path;    /* NULL: none */
+    bool table_is_plain;       /* http, to a loopback host */
     bool mail_on;
     struct mail_address from;
     struct span recipients[LIMIT_RECIPIENTS];
@@ -91,6 +92,9 @@ bool config_next_file(const struct config *config, size_t *index, struct buf *pa
 
 /* The transport's settings out of the configuration; borrows from it. */
 struct mail_settings config_mail(const struct config *config);
+
+/* Whether a connection to the table or to the mail server uses TLS. */
+bool config_uses_tls(const struct config *config);
 
 /* One row of the table of settings, for documentation that is checked; false behind the last. */
 struct setting_info {

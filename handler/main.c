@@ -33,6 +33,7 @@
 
 /* L0 */
 #include "lib/base/clock.h"
+#include "lib/base/crypto.h"
 #include "lib/base/log.h"
 #include "lib/base/version.h"
 
@@ -273,6 +274,8 @@ int main(int argc, char **argv)
         code = service_read_routes(&service, "leadhook");
     if (code == 0 && http_global_init(&why) != ST_OK)
         code = report("no-libcurl", &why, EX_OSERR);
+    if (code == 0 && !cgi_is_request() && config_uses_tls(&service.config) && crypto_init_tls(&why) != ST_OK)
+        code = report("no-tls", &why, EX_OSERR);
     if (code == 0) {
         sigset_t awaited = block_signals();
         open_metrics(&service);

@@ -8,8 +8,11 @@
 /* Libraries */
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
+#include <openssl/decoder.h>
 #include <openssl/evp.h>
+#include <openssl/kdf.h>
 #include <openssl/params.h>
+#include <openssl/ssl.h>
 
 enum { RANDOM_BYTES_WHOLE = 256 };
 
@@ -49,6 +52,36 @@ enum status crypto_init(struct fail *why)
 {
     (void)pthread_once(&once, prepare);
     return sha256 && hmac ? ST_OK : fail_set(why, ST_NOMEM, 0, "OpenSSL cannot be used");
+}
+
+/* One algorithm of each kind that a connection needs: those of a kind are loaded together.  And a context, which names
+ * all that libssl knows. */
+enum status crypto_init_tls(struct fail *why)
+{
+    enum status status = crypto_init(why);
+    if (status != ST_OK)
+        return status;
+    EVP_CIPHER *cipher = EVP_CIPHER_fetch(NULL, "AES-128-GCM", NULL);
+    EVP_KDF *kdf = EVP_KDF_fetch(NULL, "HKDF", NULL);
+    EVP_KEYMGMT *management = EVP_KEYMGMT_fetch(NULL, "X25519", NULL);
+    EVP_KEYEXCH *exchange = EVP_KEYEXCH_fetch(NULL, "X25519", NULL);
+    EVP_SIGNATURE *signature = EVP_SIGNATURE_fetch(NULL, "RSA", NULL);
+    EVP_ASYM_CIPHER *encryption = EVP_ASYM_CIPHER_fetch(NULL, "RSA", NULL);
+    EVP_RAND *generator = EVP_RAND_fetch(NULL, "CTR-DRBG", NULL);
+    OSSL_DECODER *decoder = OSSL_DECODER_fetch(NULL, "RSA", NULL);
+    SSL_CTX *context = SSL_CTX_new(TLS_client_method());
+    bool has_all =
+        cipher && kdf && management && exchange && signature && encryption && generator && decoder && context;
+    EVP_CIPHER_free(cipher);
+    EVP_KDF_free(kdf);
+    EVP_KEYMGMT_free(management);
+    EVP_KEYEXCH_free(exchange);
+    EVP_SIGNATURE_free(signature);
+    EVP_ASYM_CIPHER_free(encryption);
+    EVP_RAND_free(generator);
+    OSSL_DECODER_free(decoder);
+    SSL_CTX_free(context);
+    return has_all ? ST_OK : fail_set(why, ST_NOMEM, 0, "OpenSSL cannot be used for TLS");
 }
 
 enum status crypto_sha256(struct span data, unsigned char digest[SHA256_BYTES], struct fail *why)

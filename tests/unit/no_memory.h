@@ -10,19 +10,27 @@
 #include <stdlib.h>
 
 static _Thread_local bool out_of_memory;
+static _Thread_local unsigned int runs_out_at; /* the allocation, from 1 on, that makes it so; 0: none does */
+
+static bool is_out_of_memory(void)
+{
+    if (runs_out_at > 0 && --runs_out_at == 0)
+        out_of_memory = true;
+    return out_of_memory;
+}
 
 static void *get_memory(size_t bytes, const char *file, int line)
 {
     (void)file;
     (void)line;
-    return out_of_memory ? NULL : malloc(bytes);
+    return is_out_of_memory() ? NULL : malloc(bytes);
 }
 
 static void *get_more_memory(void *memory, size_t bytes, const char *file, int line)
 {
     (void)file;
     (void)line;
-    return out_of_memory ? NULL : realloc(memory, bytes);
+    return is_out_of_memory() ? NULL : realloc(memory, bytes);
 }
 
 static void give_memory(void *memory, const char *file, int line)
