@@ -126,6 +126,7 @@ test('on a terminal: a table that fits, colours unless NO_COLOR, a pager', async
   const send = async (...lead) => assert.strictEqual((await bench.post(L.lead(...lead))).code, 200);
   await send({}, { FirstName: long, LastName: 'Test', Company: long, Email: `${'x'.repeat(60)}@example.com`, Phone: 'MSFT_TEST' });
   await send({}, { LastName: '주식회사 예제 주식회사 예제', Company: '주식회사 예제' });
+  await L.until('the mails', async () => (await bench.list()).every((row) => row.NotifiedTime)); // the table shows them
 
   const shown = await onTerminal(bench, 'list', { NO_COLOR: '1' });
   assert.strictEqual(shown.status, 0, shown.stdout);
