@@ -473,7 +473,7 @@ static void test_wiped(void **state)
         {"the secret as it stands in the file", SECRET + 6, strlen(SECRET) - 6},
         {"a key as it stands in the file", KEY, strlen(KEY)},
     };
-    for (size_t i = 0; FREED_IS_WATCHED && i < sizeof secrets / sizeof secrets[0]; i++) {
+    for (size_t i = 0; freed_is_watched() && i < sizeof secrets / sizeof secrets[0]; i++) {
         watch_freed(secrets[i].bytes, secrets[i].len);
         use_keys(f);
         size_t blocks = freed.blocks, found = freed.found;

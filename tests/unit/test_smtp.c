@@ -686,7 +686,7 @@ static void test_password_is_wiped(void **state)
         {LOGIN_ONLY, PASSWORD},
         {LOGIN_ONLY, "czNjcjN0"},
     };
-    for (size_t i = 0; FREED_IS_WATCHED && i < COUNT(rows); i++) {
+    for (size_t i = 0; freed_is_watched() && i < COUNT(rows); i++) {
         struct server server;
         struct rule rules[RULES_MAX] = {{"EHLO", rows[i].methods}};
         struct mail_settings settings = {
