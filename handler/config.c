@@ -632,6 +632,6 @@ bool config_uses_tls(const struct config *config)
 {
     bool to_table = !config->sqlite_path && !config->table_is_plain;
     bool to_mail = config->mail_on && span_starts(span_of(config->mail_url), SPAN_LIT("smtp")) &&
-                   !span_eq(span_of(config->mail_tls), SPAN_LIT("off"));
+                   !config_mail(config).tls_off;
     return to_table || to_mail;
 }
